@@ -14,5 +14,6 @@ pub mod place;
 pub mod probe;
 pub mod regs;
 pub mod runtime;
+pub mod syntax;
 pub mod sys;
 pub mod trace;
