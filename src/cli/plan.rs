@@ -1,6 +1,7 @@
 //! What the user wants, and what would come of it: each probe looked up in the files of a
 //! program before anything is started.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use super::overlay::{self, Overrides};
@@ -8,9 +9,10 @@ use super::program::Program;
 use super::style::Style;
 use super::{EXIT_CONFIG, Failure, eprint, libraries, predict};
 use crate::config::{self, Diagnostic, Loaded, ProbeSpec, Severity};
-use crate::elf::{self, ElfFile, StdFiles};
+use crate::elf::{self, ElfError, ElfFile, Resolved, StdFiles, pattern};
 use crate::error::Refusal;
-use crate::place::{ObjectPattern, SymbolPattern, Target};
+use crate::fetch;
+use crate::place::ObjectPattern;
 use crate::trace::summary::Method;
 
 /// A config file and the probes of `-e`, read and checked.
@@ -172,4 +174,85 @@ pub fn report_refusals(plan: &[Planned<'_>]) -> bool {
         .map(|(spec, refusal)| spec.origin.diagnostic(Severity::Error, refusal.to_string(), None))
         .collect();
     report(&refused)
+}
+
+/// A file that is, or may be, mapped into the program.
+struct Object {
+    path: PathBuf,
+    is_exe: bool,
+    /// `None` until a probe asks for it.
+    file: OnceCell<Result<ElfFile, ElfError>>,
+}
+
+impl Object {
+    fn new(path: &Path, is_exe: bool) -> Self {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        Self { path, is_exe, file: OnceCell::new() }
+    }
+
+    fn file(&self) -> Result<&ElfFile, Refusal> {
+        let file = self.file.get_or_init(|| ElfFile::open(&self.path, &StdFiles));
+        file.as_ref().map_err(|error| error.refusal(&self.path))
+    }
+
+    fn matches(&self, pattern: &ObjectPattern) -> bool {
+        let same_file = |path: &Path| path.canonicalize().is_ok_and(|path| path == self.path);
+        pattern::object_matches(pattern, &self.path, self.is_exe, &same_file)
+            || self.file().is_ok_and(|f| f.soname().is_some_and(|name| pattern::name_matches(pattern, name)))
+    }
+}
+
+/// Looks one probe up in those of the objects that it means.
+fn plan<'a>(spec: &'a ProbeSpec, objects: &[Object]) -> Planned<'a> {
+    let planned = |outcome| Planned { spec, outcome };
+    if let Some(what) = spec.not_yet {
+        return planned(Outcome::Refused(Refusal::NotYet { what }));
+    }
+    let mut places = Vec::new();
+    let mut refused = None;
+    let mut known = false;
+    for object in objects.iter().filter(|object| object.matches(&spec.place.object)) {
+        known = true;
+        match object.file().and_then(|file| Ok((file, elf::resolve(&spec.place, file, &StdFiles)?))) {
+            Ok((file, found)) => places.extend(found.into_iter().map(|one| place(spec, object, file, one))),
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+    }
+    planned(match (places.is_empty(), refused) {
+        (false, _) => Outcome::Places(places),
+        (true, Some(refusal)) => Outcome::Refused(refusal),
+        (true, None) => {
+            debug_assert!(!known, "an object gives places or a refusal");
+            Outcome::Pending(Refusal::ObjectNotLoaded { object: object_text(&spec.at) })
+        }
+    })
+}
+
+/// The object as the user wrote it; nothing before the colon is the program.
+fn object_text(at: &str) -> String {
+    match at.split_once(':') {
+        Some(("", _)) | None => "exe".to_owned(),
+        Some((object, _)) => object.to_owned(),
+    }
+}
+
+fn place(spec: &ProbeSpec, object: &Object, file: &ElfFile, found: Resolved) -> PlannedPlace {
+    let how = predict::method_of(file, &found).and_then(|method| {
+        let is_entry = match &found.bounds {
+            Some(bounds) => bounds.start == found.link,
+            None => found.symbol_offset == 0,
+        };
+        let at = if is_entry { fetch::At::Entry } else { fetch::At::Inside };
+        match fetch::compile(&spec.args, spec.filter.as_ref(), at) {
+            Ok(_) => Ok(method),
+            Err(error) => Err(Refusal::BadFetch { why: error.to_string() }),
+        }
+    });
+    PlannedPlace {
+        object: object.path.clone(),
+        symbol: found.symbol,
+        offset: found.symbol_offset,
+        file_offset: found.offset.0,
+        how,
+    }
 }
