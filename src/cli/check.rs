@@ -38,8 +38,7 @@ pub(super) fn main(mut args: Parser) -> Result<u8, Failure> {
         Some((name, rest)) => {
             let search = std::env::var_os("PATH");
             let program = program::find(name, rest, search.as_deref())?;
-            let plan =
-                plan::against_program(&wanted, &program).map_err(|why| Failure::Failed(126, why))?;
+            let plan = plan::against_program(&wanted, &program).map_err(|why| Failure::Failed(126, why))?;
             (plan, format!("{} and its libraries", program.image.display()))
         }
         None => (plan::without_program(&wanted), "the objects found by name".to_owned()),
@@ -52,7 +51,11 @@ pub(super) fn main(mut args: Parser) -> Result<u8, Failure> {
     let refused = plan.iter().filter(|p| is_wrong(p)).count();
     let probes = plan.len();
     let plural = if probes == 1 { "" } else { "s" };
-    let _ = writeln!(out, "{}: {probes} probe{plural} checked against {where_}, {refused} wrong", config.display());
+    let _ = writeln!(
+        out,
+        "{}: {probes} probe{plural} checked against {where_}, {refused} wrong",
+        config.display()
+    );
     print(&out)?;
     Ok(if wrong || refused > 0 { EXIT_CONFIG } else { EXIT_OK })
 }

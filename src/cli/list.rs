@@ -60,8 +60,7 @@ fn find(object: &OsString) -> Result<PathBuf, Failure> {
     } else if name.contains('/') {
         None
     } else {
-        libraries::find(&name)
-            .or_else(|| program::which(object, std::env::var_os("PATH").as_deref()).ok())
+        libraries::find(&name).or_else(|| program::which(object, std::env::var_os("PATH").as_deref()).ok())
     };
     let Some(found) = found else {
         return Err(Failure::Failed(EXIT_FAILED, format!("{name}: no such file, library or program")));
@@ -111,7 +110,8 @@ fn as_table(path: &Path, rows: &[Row<'_>]) -> String {
     if rows.is_empty() {
         return out;
     }
-    let _ = writeln!(out, "{}", style.bold(&format!("{:>10}  {:>8}  {:<14}  PLACE", "OFFSET", "SIZE", "HOW")));
+    let _ =
+        writeln!(out, "{}", style.bold(&format!("{:>10}  {:>8}  {:<14}  PLACE", "OFFSET", "SIZE", "HOW")));
     for row in rows {
         let (how, reason) = match &row.how {
             Ok(method) => (predict::word(*method), None),

@@ -145,7 +145,12 @@ pub fn against_program<'a>(wanted: &'a Wanted, program: &Program) -> Result<Vec<
         return Err(format!("{}: the library {name} is not found", program.image.display()));
     }
     let mut objects = vec![Object::new(&program.image, true)];
-    objects.extend(libraries.found.iter().map(|path| Object::new(path, false)));
+    for path in &libraries.found {
+        let object = Object::new(path, false);
+        if objects.iter().all(|known| known.path != object.path) {
+            objects.push(object);
+        }
+    }
     Ok(wanted.probes().map(|spec| plan(spec, &objects)).collect())
 }
 
@@ -178,6 +183,9 @@ pub fn report_refusals(plan: &[Planned<'_>]) -> bool {
 
 /// A file that is, or may be, mapped into the program.
 struct Object {
+    /// As the loader calls it.
+    called: PathBuf,
+    /// Without links.
     path: PathBuf,
     is_exe: bool,
     /// `None` until a probe asks for it.
@@ -186,8 +194,9 @@ struct Object {
 
 impl Object {
     fn new(path: &Path, is_exe: bool) -> Self {
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        Self { path, is_exe, file: OnceCell::new() }
+        let called = path.to_path_buf();
+        let path = path.canonicalize().unwrap_or_else(|_| called.clone());
+        Self { called, path, is_exe, file: OnceCell::new() }
     }
 
     fn file(&self) -> Result<&ElfFile, Refusal> {
@@ -196,8 +205,9 @@ impl Object {
     }
 
     fn matches(&self, pattern: &ObjectPattern) -> bool {
-        let same_file = |path: &Path| path.canonicalize().is_ok_and(|path| path == self.path);
+        let same_file = |path: &str| Path::new(path).canonicalize().is_ok_and(|path| path == self.path);
         pattern::object_matches(pattern, &self.path, self.is_exe, &same_file)
+            || pattern::object_matches(pattern, &self.called, self.is_exe, &same_file)
             || self.file().is_ok_and(|f| f.soname().is_some_and(|name| pattern::name_matches(pattern, name)))
     }
 }
