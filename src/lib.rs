@@ -15,5 +15,9 @@ pub mod probe;
 pub mod regs;
 pub mod runtime;
 pub mod syntax;
+#[expect(unsafe_code, reason = "system calls, the heap, memcpy")]
 pub mod sys;
 pub mod trace;
+
+#[global_allocator]
+static HEAP: sys::Allocator = sys::Allocator;
