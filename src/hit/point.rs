@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering:
 
 use crate::hit::consumer::ConsumerList;
 use crate::insn::DisplacedInsn;
+use crate::insn::slot::{Boost, Step};
 
 /// One probed instruction.
 pub struct ProbePoint {
@@ -27,12 +28,11 @@ pub struct ProbePoint {
     pub stale: AtomicU64,
 }
 
-/// Bytes of one slot.
-pub const SLOT_SIZE: usize = 64;
+/// Bytes of one slot: the boost form, then the step form.
+pub const SLOT_SIZE: usize = Boost::SIZE + Step::SIZE;
 /// Where the step form begins in a slot.
-pub const STEP_OFFSET: u64 = 48;
+pub const STEP_OFFSET: u64 = Boost::SIZE as u64;
 
-/// Address of the first instruction after the place.
 impl ProbePoint {
     /// The original next instruction.
     #[must_use]

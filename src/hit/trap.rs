@@ -155,7 +155,7 @@ pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: *
                 let mask = unsafe { &mut (*hit.context).mask };
                 thread.begin_step(slot, *mask, post);
                 // A system call must stay interruptible; see `slots` for signals that arrive there.
-                if !matches!(kind, SlotKind::Syscall) {
+                if matches!(kind, SlotKind::Plain) {
                     *mask = !PROTECTED_MASK;
                 }
                 hit.regs.rip = slot;
@@ -178,7 +178,7 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
     }
     let Some(thread) = thread::current() else { return };
     let Some(record) = thread.step(found.slot + STEP_OFFSET) else { return };
-    if !matches!(found.displaced.way, Way::Slot(SlotKind::Syscall)) {
+    if matches!(found.displaced.way, Way::Slot(SlotKind::Plain)) {
         *mask = record.mask.load(Relaxed);
     }
     thread.enter();
