@@ -121,9 +121,7 @@ fn map_arena(low: u64, high: u64, near: Neighbourhood) -> Option<&'static Arena>
     let mut candidates: Vec<u64> = free_gaps(&maps, low, high)
         .into_iter()
         .filter(|(start, end)| end - start >= size + 2 * CLEARANCE)
-        .flat_map(|(start, end)| {
-            [(end - CLEARANCE - size) & !0xFFFF, (start + CLEARANCE + 0xFFFF) & !0xFFFF]
-        })
+        .flat_map(|(start, end)| [(end - CLEARANCE - size) & !0xFFFF, (start + CLEARANCE + 0xFFFF) & !0xFFFF])
         .collect();
     // Below: the nearest. Above: the farthest, out of the way of brk.
     candidates.sort_by_key(|base| if *base < near.low { near.low - base } else { u64::MAX - base });
@@ -139,7 +137,8 @@ fn try_map(base: u64) -> Option<u64> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: NOREPLACE: an existing mapping makes the call fail.
     let got =
-        unsafe { sys::mmap(base as usize, ARENA_SIZE, libc::PROT_READ | libc::PROT_EXEC, flags, -1, 0) }.ok()?;
+        unsafe { sys::mmap(base as usize, ARENA_SIZE, libc::PROT_READ | libc::PROT_EXEC, flags, -1, 0) }
+            .ok()?;
     if got as u64 == base {
         return Some(base);
     }

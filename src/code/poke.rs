@@ -85,13 +85,12 @@ fn mark_of(fd: &Fd) -> Option<FdMark> {
 fn write_through_protection(address: u64, bytes: &[u8]) -> Result<(), i32> {
     let target = address as *const u8;
     // SAFETY: execute stays allowed, so threads in these pages go on; the protection is restored.
-    let _guard = unsafe {
-        region::protect_with_handle(target, bytes.len(), region::Protection::READ_WRITE_EXECUTE)
-    }
-    .map_err(|error| match error {
-        region::Error::SystemCall(error) => error.raw_os_error().unwrap_or(libc::EACCES),
-        _ => libc::EACCES,
-    })?;
+    let _guard =
+        unsafe { region::protect_with_handle(target, bytes.len(), region::Protection::READ_WRITE_EXECUTE) }
+            .map_err(|error| match error {
+            region::Error::SystemCall(error) => error.raw_os_error().unwrap_or(libc::EACCES),
+            _ => libc::EACCES,
+        })?;
     for (offset, byte) in bytes.iter().enumerate() {
         // SAFETY: just made writable; one byte at a time is atomic.
         unsafe { std::ptr::write_volatile((address as usize + offset) as *mut u8, *byte) };

@@ -119,7 +119,8 @@ pub const fn is_libc_internal(signal: i32) -> bool {
 /// Our registration with the kernel of a protected signal. All asynchronous signals wait while a hit
 /// is handled; our own come through, since a handler may hit a probe or crash.
 fn protected_action(signal: i32, believed: &KernelSigaction) -> KernelSigaction {
-    let entry = if signal == libc::SIGTRAP { trap::on_trap as *const () } else { fault::on_fault as *const () };
+    let entry =
+        if signal == libc::SIGTRAP { trap::on_trap as *const () } else { fault::on_fault as *const () };
     // A trap never goes to the program's alternate stack: it may be too small for our frame, and
     // the interrupted code may be using it. Faults must: the stack itself may be what's wrong.
     let kept = if signal == libc::SIGTRAP { libc::SA_RESTART } else { libc::SA_RESTART | libc::SA_ONSTACK };
@@ -324,7 +325,13 @@ unsafe fn run_handler(
     unsafe {
         match alternate_stack(signal, action) {
             Some(top) => {
-                asm::uprobe_call_on_stack(top, action.handler, signal as usize, info as usize, context as usize);
+                asm::uprobe_call_on_stack(
+                    top,
+                    action.handler,
+                    signal as usize,
+                    info as usize,
+                    context as usize,
+                );
             }
             None => call_handler(action.handler, signal, info, context),
         }
@@ -370,7 +377,11 @@ fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
 #[must_use]
 pub fn pending_mask(thread: &ThreadState) -> u64 {
     let pending = thread.pending.load(Acquire);
-    PROTECTED.iter().enumerate().filter(|(at, _)| pending & (1 << at) != 0).fold(0, |mask, (_, s)| mask | sigbit(*s))
+    PROTECTED
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| pending & (1 << at) != 0)
+        .fold(0, |mask, (_, s)| mask | sigbit(*s))
 }
 
 /// Takes one pending signal out of `set`, for sigwait and its kin.

@@ -25,7 +25,8 @@ pub fn now_ns() -> u64 {
     if clock != 0 {
         type Clock = unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> i32;
         // SAFETY: the vDSO's function has this signature (vdso(7)).
-        let status = unsafe { std::mem::transmute::<usize, Clock>(clock)(libc::CLOCK_MONOTONIC, &raw mut time) };
+        let status =
+            unsafe { std::mem::transmute::<usize, Clock>(clock)(libc::CLOCK_MONOTONIC, &raw mut time) };
         if status == 0 {
             return time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
         }

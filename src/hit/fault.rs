@@ -28,7 +28,10 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
         // SAFETY: the kernel's frame.
         Some(found) if synchronous => unsafe { displaced_faulted(found, signal, info, context) },
         // SAFETY: the kernel's frame.
-        _ => unsafe { actions::deliver(signal, info, context) },
+        _ => {
+            // SAFETY: the kernel's frame.
+            unsafe { actions::deliver(signal, info, context) };
+        }
     }
 }
 
@@ -64,12 +67,7 @@ pub unsafe fn recover(signal: i32, info: *const SignalInfo, context: *mut Signal
 ///
 /// # Safety
 /// `info` and `context` are this signal's.
-unsafe fn displaced_faulted(
-    found: InSlot,
-    signal: i32,
-    info: *mut SignalInfo,
-    context: *mut SignalContext,
-) {
+unsafe fn displaced_faulted(found: InSlot, signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     let point = found.point;
     let thread = thread::current();
     // SAFETY: the caller's promise.

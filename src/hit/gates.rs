@@ -123,7 +123,12 @@ fn read_action(at: u64) -> Option<KernelSigaction> {
         return None;
     }
     let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|b| bytes[8 * i + b]));
-    Some(KernelSigaction { handler: word(0) as usize, flags: word(1), restorer: word(2) as usize, mask: word(3) })
+    Some(KernelSigaction {
+        handler: word(0) as usize,
+        flags: word(1),
+        restorer: word(2) as usize,
+        mask: word(3),
+    })
 }
 
 fn write_action(at: u64, action: &KernelSigaction) -> bool {
@@ -226,8 +231,7 @@ fn sigpending(hit: &mut Hit<'_>, [set, size, ..]: [u64; 6]) -> Flow {
     }
     let mut pending = 0_u64;
     // SAFETY: the kernel writes eight bytes.
-    let result =
-        unsafe { sys::syscall3(libc::SYS_rt_sigpending, &raw mut pending as usize, SIGSET_SIZE, 0) };
+    let result = unsafe { sys::syscall3(libc::SYS_rt_sigpending, &raw mut pending as usize, SIGSET_SIZE, 0) };
     if let Some(thread) = thread::current() {
         pending |= actions::pending_mask(thread);
         // What is pending only because a hit is being handled is not blocked in the program's eyes.
@@ -302,7 +306,12 @@ fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
     let ignored = PROTECTED_IGNORED.map(|signal| (signal, actions::believed(signal).handler == 1));
     for (signal, ignored) in ignored {
         if ignored {
-            let ignore = KernelSigaction { handler: 1, flags: sys::SA_RESTORER, restorer: asm::uprobe_restorer as *const () as usize, mask: 0 };
+            let ignore = KernelSigaction {
+                handler: 1,
+                flags: sys::SA_RESTORER,
+                restorer: asm::uprobe_restorer as *const () as usize,
+                mask: 0,
+            };
             // SAFETY: SIG_IGN.
             let _ = unsafe { sys::sigaction(signal, Some(&ignore)) };
         }

@@ -11,9 +11,8 @@ use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
 use crate::hit::{asm, process};
 use crate::sys;
-use crate::trace::event_text::EventHead;
 use crate::trace::record::RecordBuf;
-use crate::trace::{event_json, event_text};
+use crate::trace::{EventHead, event_json, event_text};
 
 /// Where events go.
 pub struct Sink {

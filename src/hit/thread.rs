@@ -8,7 +8,8 @@ use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::frame::SignalInfo;
 use crate::hit::{asm, process};
 use crate::sys;
-use crate::trace::record::{LineBuf, RecordBuf};
+use crate::trace::LineBuf;
+use crate::trace::record::RecordBuf;
 
 /// How many displaced instructions one thread can have in flight: one, plus one for each signal
 /// handler that a fault in such an instruction may have entered, plus tasks that share its TLS.

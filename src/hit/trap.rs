@@ -28,8 +28,7 @@ pub struct Hit<'a> {
 pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     process::check_fork();
     // SAFETY: the kernel's frame.
-    let (code, trap_number, rip) =
-        unsafe { ((*info).code, (*context).trap_number, (*context).regs.rip) };
+    let (code, trap_number, rip) = unsafe { ((*info).code, (*context).trap_number, (*context).regs.rip) };
     if code == SI_KERNEL && trap_number == VECTOR_BREAKPOINT {
         let at = rip.wrapping_sub(1);
         if let Some(found) = point::lookup(at) {
