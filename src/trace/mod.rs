@@ -4,6 +4,11 @@ pub mod event_json;
 pub mod event_text;
 pub mod line;
 pub mod record;
+pub mod summary;
+mod summary_json;
+mod summary_openmetrics;
+mod summary_table;
+pub mod template;
 
 #[cfg(test)]
 mod event_tests;
