@@ -71,11 +71,11 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
             unsafe { (*context).regs.rip = found.at };
             return true;
         }
-        // Disarmed, and the byte not restored yet (or armed in this moment): run it displaced, unless
-        // the breakpoint is somebody else's, which was there all along.
-        if found.displaced.bytes[0] == 0xCC {
+        // Its object is gone: whose int3 this is, we don't know, but not ours.
+        if found.gone.load(Acquire) {
             return false;
         }
+        // Disarmed, and the byte not restored yet, or armed in this moment: run it displaced.
     }
     // SAFETY: the caller's promise; nobody else touches the frame.
     let regs = unsafe { &mut (*context).regs };
