@@ -366,12 +366,12 @@ fn compile_args(args: &[FetchArg], at: At, texts: &[Located], report: &mut Repor
 
 /// An argument of the same name and type that can be compiled at every place.
 fn stand_in(arg: &FetchArg) -> FetchArg {
-    let ty = match arg.ty.base {
-        Base::F32 | Base::F64 | Base::SymbolText => Type::DEFAULT,
-        _ => arg.ty,
-    };
-    let source = Source { origin: Origin::Stack, derefs: vec![0] };
-    FetchArg { ty, source, ..arg.clone() }
+    let mut arg = arg.clone();
+    arg.source = Source { origin: Origin::Stack, derefs: vec![0] };
+    if matches!(arg.ty.base, Base::F32 | Base::F64 | Base::SymbolText) {
+        arg.ty = Type::DEFAULT;
+    }
+    arg
 }
 
 /// What the probe needs that this version doesn't have.
