@@ -98,6 +98,11 @@ fn parse_trimmed(text: &str) -> Result<Place, SyntaxError> {
     }
     let Some(colon) = separator(text) else { return Err(no_separator(text)) };
     let (before, after) = (&text[..colon], &text[colon + 1..]);
+    if matches!(before, "uprobe" | "uretprobe" | "u" | "ur") && separator(after).is_some() {
+        let message =
+            format!("'{before}:' is bpftrace's; begin with the object, the kind is a key of its own");
+        return Err(SyntaxError::new(0, colon + 1, message));
+    }
     if let Some(place) = parse_line(before, after)? {
         return Ok(place);
     }
@@ -247,7 +252,7 @@ fn parse_target(object: &str, text: &str) -> Result<Target, SyntaxError> {
         return parse_regex(text);
     }
     let (symbol, offset) = split_offset(text)?;
-    check_symbol(object, symbol)?;
+    check_symbol(symbol)?;
     let symbol = symbol.strip_prefix("::").unwrap_or(symbol);
     let pattern = if glob_start(symbol).is_some() {
         check_glob(symbol).map_err(|e| e.shifted(text.find(symbol).unwrap_or(0)))?;
@@ -365,7 +370,7 @@ fn parse_number(text: &str) -> Result<u64, SyntaxError> {
 }
 
 /// What no symbol has.
-fn check_symbol(object: &str, symbol: &str) -> Result<(), SyntaxError> {
+fn check_symbol(symbol: &str) -> Result<(), SyntaxError> {
     if let Some(at) = symbol.find("%return") {
         let message = "'%return' is for one-liners; write kind = \"return\"";
         return Err(SyntaxError::new(at, symbol.len() - at, message));
@@ -378,13 +383,7 @@ fn check_symbol(object: &str, symbol: &str) -> Result<(), SyntaxError> {
         return Err(SyntaxError::new(at, 1, "a symbol has no blanks"));
     }
     if !is_cpp && let Some(at) = separator(symbol) {
-        let message = match object {
-            "uprobe" | "u" => format!("'{object}:' is bpftrace's; begin with the object"),
-            "uretprobe" | "ur" => {
-                format!("'{object}:' is bpftrace's; begin with the object, and write kind = \"return\"")
-            }
-            _ => "unexpected ':' in the symbol".to_owned(),
-        };
+        let message = "unexpected ':' in the symbol";
         return Err(SyntaxError::new(at, 1, message));
     }
     if is_plain(symbol)
@@ -557,3 +556,6 @@ fn continues_name(rest: &str) -> bool {
         || rest.starts_with("const::")
         || rest.starts_with("[clone")
 }
+
+#[cfg(test)]
+mod tests;

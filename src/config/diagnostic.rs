@@ -271,12 +271,20 @@ fn floor(text: &str, mut at: usize) -> usize {
 
 /// Splits advice off a message: what follows the first `; ` that is not inside quotes.
 fn split_help(message: String) -> (String, Option<String>) {
-    let cut = message
-        .match_indices("; ")
-        .map(|(at, _)| at)
-        .find(|at| message[..*at].matches('\'').count().is_multiple_of(2));
-    match cut {
-        Some(at) => (message[..at].to_owned(), Some(message[at + 2..].to_owned())),
-        None => (message, None),
+    let bytes = message.as_bytes();
+    let is_letter = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphabetic);
+    let mut in_quotes = false;
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            // The apostrophe of "can't" is no quote.
+            b'\'' if in_quotes || !is_letter(at.checked_sub(1)) || !is_letter(Some(at + 1)) => {
+                in_quotes = !in_quotes
+            }
+            b';' if !in_quotes && bytes.get(at + 1) == Some(&b' ') => {
+                return (message[..at].to_owned(), Some(message[at + 2..].to_owned()));
+            }
+            _ => {}
+        }
     }
+    (message, None)
 }

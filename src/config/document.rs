@@ -187,15 +187,26 @@ fn explain(text: &str, error: &toml::de::Error) -> (Range<usize>, String) {
         let equals = line_start + before.len() - 1;
         return (equals..equals + 1, "no value after '='".to_owned());
     }
+    if message == "duplicate key"
+        && let Some(single) = single_table(text, &text[range.clone()])
+    {
+        let key = &text[range];
+        return (
+            single,
+            format!("'{key}' is a table here and an array of tables elsewhere; write [[{key}]]"),
+        );
+    }
     let rewritten = match message {
         "string values must be quoted, expected literal string" => "a string must be quoted".to_owned(),
-        "duplicate key" => {
-            let key = &text[range.clone()];
-            let advice = match key {
-                "probe" => "; write [[probe]] for each probe",
-                _ => "",
-            };
-            format!("the key '{key}' is there twice{advice}")
+        "duplicate key" => format!("the key '{}' is there twice", &text[range.clone()]),
+        "invalid basic string, expected `\"`" | "invalid literal string, expected `'`" => {
+            "the string is not closed".to_owned()
+        }
+        m if m.contains("visible characters") => {
+            "a control character in a string; write it as an escape such as \\u0001".to_owned()
+        }
+        m if m.starts_with("missing comma between array elements") => {
+            "expected ',' or ']'; is the array closed?".to_owned()
         }
         m if m.starts_with("missing escaped value") => {
             "unknown escape; write \\\\ for a backslash, or use '...' where nothing is escaped".to_owned()
@@ -203,4 +214,20 @@ fn explain(text: &str, error: &toml::de::Error) -> (Range<usize>, String) {
         m => m.replace(", expected nothing", "").replace('`', "'"),
     };
     (range, rewritten)
+}
+
+/// Where `[key]` stands as a header, in a text that also has `[[key]]`.
+fn single_table(text: &str, key: &str) -> Option<Range<usize>> {
+    let (single, many) = (format!("[{key}]"), format!("[[{key}]]"));
+    let header_at = |header: &str| {
+        let mut lines = text.split_inclusive('\n').scan(0, |start, line| {
+            *start += line.len();
+            Some((*start - line.len(), line))
+        });
+        lines.find(|(_, line)| line.trim_start().starts_with(header)).map(|(start, line)| {
+            let at = start + line.len() - line.trim_start().len();
+            at..at + header.len()
+        })
+    };
+    header_at(&many).and_then(|_| header_at(&single))
 }

@@ -92,7 +92,8 @@ pub fn from_one_liners(lines: &[String]) -> Loaded {
         take_name(draft.as_ref(), &mut names, report);
     }
     for (draft, mut report) in drafts {
-        if let Some(mut spec) = draft.and_then(|draft| draft.build(&mut report)) {
+        let is_good = report.hard_errors() == 0;
+        if let Some(mut spec) = draft.and_then(|draft| draft.build(&mut report)).filter(|_| is_good) {
             if spec.name_is_default {
                 spec.name = names.take_default(spec.name);
             }
@@ -126,3 +127,6 @@ fn take_name(draft: Option<&Draft>, names: &mut Names, report: &mut Report<'_>) 
         report.error(name.whole(), format!("another probe is called '{}'; names are unique", name.value));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use crate::config::name;
 use crate::config::oneliner;
 use crate::config::spec::{Kind, Method, ProbeSpec};
 use crate::config::table::{Table, nearest};
-use crate::fetch::{self, At, FetchArg, Part};
+use crate::fetch::arg::{Base, Origin, Source, Type};
+use crate::fetch::{self, At, CompileError, FetchArg, Part};
 use crate::place::{self, Place, Target};
 use crate::syntax::SyntaxError;
 
@@ -17,7 +18,7 @@ use crate::syntax::SyntaxError;
 const MAX_ARGS: usize = 128;
 
 /// Every key of `[[probe]]`, in the order of the README.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 13] = [
     "at",
     "name",
     "kind",
@@ -31,7 +32,6 @@ const KEYS: [&str; 14] = [
     "sample",
     "enabled",
     "def",
-    "group",
 ];
 
 /// The texts of a probe, typed but not yet parsed.
@@ -111,7 +111,6 @@ impl Draft {
         let methods = [("auto", Method::Auto), ("int3", Method::Int3)];
         draft.method = table.choice("method", &methods, report).map_or(Method::Auto, |(method, _)| method);
         draft.read_maxactive(table, report);
-        draft.read_group(table, report);
         Some(draft)
     }
 
@@ -170,15 +169,6 @@ impl Draft {
         self.maxactive = maxactive as u32;
     }
 
-    fn read_group(&mut self, table: &Table<'_, '_>, report: &mut Report<'_>) {
-        if let Some(group) = table.string("group", report) {
-            match name::check(&group.value) {
-                Ok(()) => self.group = Some(group.value),
-                Err(e) => report.syntax(&group, e),
-            }
-        }
-    }
-
     /// Parses and checks every text. None if the probe can't be used; what is merely not in this
     /// version is reported and kept. The name is made unique by the caller.
     pub(super) fn build(self, report: &mut Report<'_>) -> Option<ProbeSpec> {
@@ -227,7 +217,8 @@ impl Draft {
             not_yet: lacks.first,
         };
         if report.hard_errors() == errors_before {
-            self.compile(&mut spec, report);
+            self.compile(&spec, &mut lacks, report);
+            spec.not_yet = lacks.first;
         }
         (report.hard_errors() == errors_before).then_some(spec)
     }
@@ -336,38 +327,51 @@ impl Draft {
     }
 
     /// Compiles args and filter as the runtime will, so that what can't work is said here.
-    fn compile(&self, spec: &mut ProbeSpec, report: &mut Report<'_>) {
+    fn compile(&self, spec: &ProbeSpec, lacks: &mut Lacks, report: &mut Report<'_>) {
         let at = match &spec.place.target {
             Target::Symbol { offset: 1.., .. } | Target::Line { .. } | Target::Usdt { .. } => At::Inside,
             Target::Symbol { .. } | Target::FileOffset(_) => At::Entry,
         };
-        if spec.kind == Kind::Entry {
-            self.compile_side(&spec.args, spec.filter.as_ref(), at, &self.args, report);
-        } else {
-            self.compile_side(&spec.args, None, At::Entry, &self.args, report);
-            self.compile_side(&spec.ret, None, At::Return, &self.ret, report);
-        }
-    }
-
-    fn compile_side(
-        &self,
-        args: &[FetchArg],
-        filter: Option<&fetch::FilterExpr>,
-        at: At,
-        texts: &[Located],
-        report: &mut Report<'_>,
-    ) {
-        if let Err(e) = fetch::compile(args, filter, at) {
-            let text = match e.part {
-                Part::Arg(index) => texts.get(index),
-                Part::Filter => self.filter.as_ref(),
-            };
-            match text {
-                Some(text) => report.syntax(text, e.error),
-                None => report.error(self.place.whole(), e.error.message),
+        let mut fields = compile_args(&spec.args, at, &self.args, report);
+        fields.extend(compile_args(&spec.ret, At::Return, &self.ret, report));
+        let Some(text) = &self.filter else { return };
+        match fetch::compile(&fields, spec.filter.as_ref(), At::Entry) {
+            Ok(_) => {}
+            Err(e) if e.part != Part::Filter => report.error(self.place.whole(), e.error.message),
+            Err(e) if e.error.message == "$latency is not in this version yet" => {
+                lacks.note(text.span(e.error.at, e.error.len), "$latency", report);
             }
+            Err(e) => report.syntax(text, e.error),
         }
     }
+}
+
+/// Compiles one side's arguments and reports each mistake. Returns arguments of the same names and
+/// types that compile everywhere, for the filter to be checked against.
+fn compile_args(args: &[FetchArg], at: At, texts: &[Located], report: &mut Report<'_>) -> Vec<FetchArg> {
+    let mut left: Vec<FetchArg> =
+        args.iter().map(|arg| if arg.not_yet().is_some() { stand_in(arg) } else { arg.clone() }).collect();
+    let mut reported = None;
+    while let Err(CompileError { part: Part::Arg(index), error }) = fetch::compile(&left, None, at) {
+        if reported >= Some(index) || index >= left.len() {
+            break;
+        }
+        report.syntax(&texts[index], error);
+        left[index] = stand_in(&left[index]);
+        left[index].name = format!("{} ", left[index].name);
+        reported = Some(index);
+    }
+    left.iter().map(stand_in).collect()
+}
+
+/// An argument of the same name and type that can be compiled at every place.
+fn stand_in(arg: &FetchArg) -> FetchArg {
+    let mut arg = arg.clone();
+    arg.source = Source { origin: Origin::Stack, derefs: vec![0] };
+    if matches!(arg.ty.base, Base::F32 | Base::F64 | Base::SymbolText) {
+        arg.ty = Type::DEFAULT;
+    }
+    arg
 }
 
 /// What the probe needs that this version doesn't have.

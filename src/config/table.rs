@@ -115,6 +115,7 @@ impl<'a, 'i> Table<'a, 'i> {
             _ => {
                 let shown = &report.text()[value.span()];
                 let message = match max {
+                    _ if found.as_str().is_empty() => format!("'{key}' must be an integer, found {shown}"),
                     _ if min > 0 && found.as_str().trim_start_matches('-') == "0" => {
                         format!("'{key}' must be at least {min}, found {shown}")
                     }
