@@ -8,7 +8,7 @@ use super::overlay::{self, Overrides};
 use super::program::Program;
 use super::style::Style;
 use super::{EXIT_CONFIG, Failure, eprint, libraries, predict};
-use crate::config::{self, Diagnostic, Loaded, ProbeSpec, Severity};
+use crate::config::{self, Action, Diagnostic, Loaded, ProbeSpec, Severity};
 use crate::elf::{self, ElfError, ElfFile, Resolved, StdFiles, pattern};
 use crate::error::Refusal;
 use crate::fetch;
@@ -183,7 +183,7 @@ pub fn report_refusals(plan: &[Planned<'_>]) -> bool {
 
 /// A file that is, or may be, mapped into the program.
 struct Object {
-    /// As the loader calls it.
+    /// As the loader will call it, which is what names are compared with.
     called: PathBuf,
     /// Without links.
     path: PathBuf,
@@ -196,6 +196,8 @@ impl Object {
     fn new(path: &Path, is_exe: bool) -> Self {
         let called = path.to_path_buf();
         let path = path.canonicalize().unwrap_or_else(|_| called.clone());
+        // The program is known by what /proc/self/exe points to.
+        let called = if is_exe { path.clone() } else { called };
         Self { called, path, is_exe, file: OnceCell::new() }
     }
 
@@ -206,9 +208,7 @@ impl Object {
 
     fn matches(&self, pattern: &ObjectPattern) -> bool {
         let same_file = |path: &str| Path::new(path).canonicalize().is_ok_and(|path| path == self.path);
-        pattern::object_matches(pattern, &self.path, self.is_exe, &same_file)
-            || pattern::object_matches(pattern, &self.called, self.is_exe, &same_file)
-            || self.file().is_ok_and(|f| f.soname().is_some_and(|name| pattern::name_matches(pattern, name)))
+        pattern::object_matches(pattern, &self.called, self.is_exe, &same_file)
     }
 }
 
@@ -217,6 +217,9 @@ fn plan<'a>(spec: &'a ProbeSpec, objects: &[Object]) -> Planned<'a> {
     let planned = |outcome| Planned { spec, outcome };
     if let Some(what) = spec.not_yet {
         return planned(Outcome::Refused(Refusal::NotYet { what }));
+    }
+    if let Some(refusal) = spec.actions.iter().find_map(plugin_refusal) {
+        return planned(Outcome::Refused(refusal));
     }
     let mut places = Vec::new();
     let mut refused = None;
@@ -236,6 +239,25 @@ fn plan<'a>(spec: &'a ProbeSpec, objects: &[Object]) -> Planned<'a> {
             Outcome::Pending(Refusal::ObjectNotLoaded { object: object_text(&spec.at) })
         }
     })
+}
+
+/// Why the handler that an action calls can't be had.
+fn plugin_refusal(action: &Action) -> Option<Refusal> {
+    let Action::Call { plugin, function } = action else { return None };
+    let bad = |why: String| Some(Refusal::BadPlugin { why });
+    // As dlopen does: only a name without a slash is searched for.
+    let path = if plugin.contains('/') { Some(PathBuf::from(plugin)) } else { libraries::find(plugin) };
+    let Some(path) = path.filter(|path| path.is_file()) else {
+        return bad(format!("the plugin '{plugin}' is not found"));
+    };
+    match ElfFile::open(&path, &StdFiles) {
+        Err(error) => bad(format!("the plugin '{plugin}': {error}")),
+        Ok(file) => {
+            let is_there =
+                file.functions(&StdFiles).iter().any(|f| !f.is_local && file.names(f).any(|n| n == function));
+            if is_there { None } else { bad(format!("the plugin '{plugin}' has no function '{function}'")) }
+        }
+    }
 }
 
 /// The object as the user wrote it; nothing before the colon is the program.

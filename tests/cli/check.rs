@@ -142,3 +142,25 @@ fn programs_that_can_t_be_probed() {
         uprobe(&["check", "docs/openat.toml", "--", program]).expect(status);
     }
 }
+
+#[test]
+fn plugins_are_looked_for() {
+    let dir = Dir::new("check-plugin");
+    let plugin = dir
+        .compile("plugin.so", "int handler(void) { return 0; } static int hidden(void) { return 1; }\nint use(void) { return hidden(); }", &["-shared", "-fPIC"])
+        .expect("gcc works");
+    for (action, refusal) in [
+        (format!("call({plugin}:handler)"), None),
+        (format!("call({plugin}:hidden)"), Some(format!("the plugin '{plugin}' has no function 'hidden'"))),
+        (format!("call({plugin}:nothing)"), Some(format!("the plugin '{plugin}' has no function 'nothing'"))),
+        ("call(/no/such.so:f)".to_owned(), Some("the plugin '/no/such.so' is not found".to_owned())),
+        ("call(no-such.so:f)".to_owned(), Some("the plugin 'no-such.so' is not found".to_owned())),
+    ] {
+        let config =
+            dir.file("plugin.toml", &format!("[[probe]]\nat = 'libc.so.6:openat'\naction = ['{action}']\n"));
+        let ran = uprobe(&["check", &config]).expect(if refusal.is_some() { 78 } else { 0 });
+        if let Some(refusal) = refusal {
+            assert!(ran.stdout.contains(&format!("    refused bad-plugin: {refusal}\n")), "{}", ran.stdout);
+        }
+    }
+}
