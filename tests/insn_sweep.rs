@@ -120,12 +120,13 @@ struct Disassembly {
     insns: Vec<(u64, Vec<u8>, String)>,
 }
 
-/// `.text` of libc, or `None` where there is no objdump.
+/// `.text` of libc, or of the file that `INSN_SWEEP` names; `None` where there is no objdump.
 fn libc_text() -> Option<Disassembly> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-    let path =
+    let libc =
         maps.split_whitespace().find(|word| word.ends_with("/libc.so.6")).expect("the tests use glibc");
-    let args = ["-d", "-w", "-j", ".text", "--insn-width=15", path];
+    let path = std::env::var("INSN_SWEEP").unwrap_or_else(|_| libc.to_owned());
+    let args = ["-d", "-w", "-j", ".text", "--insn-width=15", path.as_str()];
     let output = Command::new("objdump").args(args).output().ok().filter(|output| output.status.success())?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let insns = text.lines().filter_map(|line| {
