@@ -107,7 +107,7 @@ fn differential(seed: u64, count: u32, form: fn(&mut Random, &mut Case)) {
 /// Prefixes that change nothing, the operand size prefix, REX; the caller's opcode follows.
 fn prefixes(random: &mut Random, case: &mut Case, operand_size: bool) {
     if random.chance(4) {
-        case.bytes.push(random.pick(&[0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65]));
+        case.bytes.push(random.pick(&[0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0xf2, 0xf3]));
     }
     if operand_size && random.chance(4) {
         case.bytes.push(0x66);
@@ -119,6 +119,19 @@ fn prefixes(random: &mut Random, case: &mut Case, operand_size: bool) {
     if random.chance(2) {
         case.bytes.push(0x40 | random.byte() & 15);
     }
+}
+
+/// One of `legacy` and a REX prefix, each or not; 66 only where REX.W takes it back.
+fn branch_prefixes(random: &mut Random, case: &mut Case, legacy: &[u8]) -> Option<u8> {
+    if random.chance(3) {
+        case.bytes.push(random.pick(legacy));
+    }
+    let rex = random.chance(2).then(|| 0x40 | random.byte() & 15);
+    if rex.is_some_and(|rex| rex & 8 != 0) && random.chance(3) {
+        case.bytes.extend([0x66, 0x66]);
+    }
+    case.bytes.extend(rex);
+    rex
 }
 
 fn is_word(case: &Case) -> bool {
@@ -276,6 +289,8 @@ fn exchanges() {
     differential(8, 10_000, |random, case| {
         prefixes(random, case, true);
         if random.chance(2) {
+            // f3 90 is pause.
+            case.bytes.retain(|byte| *byte != 0xf3);
             case.bytes.push(0x90 | random.byte() & 7);
         } else {
             case.bytes.extend([random.pick(&[0x86, 0x87]), registers(random)]);
@@ -324,14 +339,14 @@ fn random_address(random: &mut Random, case: &mut Case) {
 fn nops() {
     differential(10, 10_000, |random, case| {
         prefixes(random, case, true);
-        match random.below(5) {
+        match random.below(4) {
             0 => {
                 // REX.B makes it an exchange of r8; that is tested too.
+                case.bytes.retain(|byte| *byte != 0xf3);
                 case.bytes.push(0x90);
             }
             1 => case.bytes = vec![0xf3, 0x0f, 0x1e, random.pick(&[0xfa, 0xfb])],
-            2 => case.bytes = vec![0xf3, 0x90],
-            3 => {
+            2 => {
                 case.bytes.extend([0x0f, 0x1f, registers(random) & 0xc7]);
             }
             _ => {
@@ -387,13 +402,8 @@ fn pops_and_leave() {
 #[test]
 fn jumps_by_condition() {
     differential(13, 20_000, |random, case| {
-        if random.chance(4) {
-            // Hints, and bnd.
-            case.bytes.push(random.pick(&[0x2e, 0x3e, 0xf2]));
-        }
-        if random.chance(4) {
-            case.bytes.push(0x40 | random.byte() & 15);
-        }
+        // Hints, and bnd.
+        branch_prefixes(random, case, &[0x2e, 0x3e, 0xf2, 0xf3]);
         let condition = random.byte() & 15;
         let short = random.chance(2);
         if short {
@@ -411,16 +421,16 @@ fn loops() {
         if random.chance(3) {
             case.bytes.push(0x67);
         }
-        if random.chance(4) {
-            case.bytes.push(0x48);
-        }
+        let conditional = random.chance(2);
+        let repeats: &[u8] = if conditional { &[0x2e] } else { &[0xf2, 0xf3] };
+        branch_prefixes(random, case, repeats);
         case.state.regs.rcx = match random.below(4) {
             0 => random.below(3),
             1 => random.next() << 32 | random.below(3),
             2 => random.below(2) << 32,
             _ => random.next(),
         };
-        case.bytes.push(0xe0 | random.byte() & 3);
+        case.bytes.push(random.pick(if conditional { &[0xe0, 0xe1] } else { &[0xe2, 0xe3] }));
         case.push_relative(random, true);
     });
 }
@@ -429,12 +439,7 @@ fn loops() {
 fn jumps_and_calls() {
     differential(15, 20_000, |random, case| {
         case.move_stack(random);
-        if random.chance(4) {
-            case.bytes.push(random.pick(&[0xf2, 0x3e, 0x67]));
-        }
-        if random.chance(4) {
-            case.bytes.push(0x40 | random.byte() & 15);
-        }
+        branch_prefixes(random, case, &[0xf2, 0xf3, 0x3e, 0x67]);
         let opcode = random.pick(&[0xe8, 0xe9, 0xeb]);
         case.bytes.push(opcode);
         case.push_relative(random, opcode == 0xeb);
@@ -445,11 +450,7 @@ fn jumps_and_calls() {
 fn jumps_and_calls_through_registers() {
     differential(16, 20_000, |random, case| {
         case.move_stack(random);
-        if random.chance(4) {
-            case.bytes.push(random.pick(&[0xf2, 0x3e, 0x67]));
-        }
-        let rex = random.chance(2).then(|| 0x40 | random.byte() & 15);
-        case.bytes.extend(rex);
+        let rex = branch_prefixes(random, case, &[0xf2, 0xf3, 0x3e, 0x67]);
         let jump = random.chance(2);
         // rsp itself as the target can only be jumped to: a call would push over the pad.
         let reg = loop {
@@ -473,11 +474,7 @@ fn jumps_and_calls_through_memory() {
         if narrow {
             case.bytes.push(0x67);
         }
-        if random.chance(4) {
-            case.bytes.push(random.pick(&[0xf2, 0x3e]));
-        }
-        let rex = random.chance(2).then(|| 0x40 | random.byte() & 15);
-        case.bytes.extend(rex);
+        let rex = branch_prefixes(random, case, &[0xf2, 0xf3, 0x3e]);
         case.bytes.push(0xff);
         let at = pointer_operand(random, case, rex.unwrap_or(0), narrow);
         // The pad's place is known before the length: no target at the next instruction here.
@@ -560,9 +557,7 @@ fn gpr(regs: &mut Regs, number: u8) -> &mut u64 {
 fn returns() {
     differential(18, 20_000, |random, case| {
         case.move_stack(random);
-        if random.chance(2) {
-            case.bytes.push(random.pick(&[0xf2, 0xf3, 0x48, 0x67]));
-        }
+        branch_prefixes(random, case, &[0xf2, 0xf3, 0x67, 0x2e]);
         if random.chance(2) {
             case.bytes.push(0xc2);
             immediate(random, case, 2);

@@ -152,12 +152,17 @@ impl<'a> Parser<'a> {
         taken
     }
 
-    /// How long what stands here is, for the underline: up to white space or an operator.
+    /// How long what stands here is, for the underline: a run of operators, or up to white space or the
+    /// next operator.
     fn word_len(&self) -> usize {
         let rest = self.rest();
-        let end = |c: char| c.is_whitespace() || "()&|!=<>~\"'".contains(c);
-        let first = rest.chars().next().map_or(1, char::len_utf8);
-        rest.get(first..).and_then(|rest| rest.find(end)).map_or(rest.len(), |len| len + first)
+        let ends = |c: char| c.is_whitespace() || "()&|!=<>~\"'".contains(c);
+        let operators = rest.find(|c: char| !"&|!=<>~".contains(c)).unwrap_or(rest.len());
+        if operators > 0 {
+            return operators;
+        }
+        let first = rest.chars().next().map_or(0, char::len_utf8);
+        rest.get(first..).and_then(|rest| rest.find(ends)).map_or(rest.len(), |len| len + first)
     }
 
     fn any(&mut self, depth: usize) -> Parsed<FilterExpr> {
@@ -250,9 +255,11 @@ impl<'a> Parser<'a> {
                 self.at += op.text().len();
                 Ok((op, Span { at, len: op.text().len() }))
             }
-            _ if len == 0 || rest.starts_with("&&") || rest.starts_with("||") => {
-                fail(at, 1, format!("expected an operator after '{field}': one of == != < <= > >= & ~"))
-            }
+            _ if len == 0 || rest.starts_with("&&") || rest.starts_with("||") => fail(
+                at,
+                self.word_len(),
+                format!("expected an operator after '{field}': one of == != < <= > >= & ~"),
+            ),
             _ => {
                 let hint = match &rest[..len] {
                     "=" | "===" => "; did you mean '=='?",

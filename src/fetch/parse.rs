@@ -8,7 +8,7 @@ use crate::fetch::arg::{
     Base, FetchArg, MAX_ARGUMENT, MAX_ARRAY, MAX_DEREFS, MAX_NAME, MAX_STACK_WORD, MAX_TEXT, Origin, Source,
     Span, Type, Width,
 };
-use crate::fetch::nearest::hint;
+use crate::fetch::nearest::{hint, nearest};
 use crate::fetch::number::{parse_signed, parse_unsigned};
 use crate::fetch::register;
 use crate::syntax::SyntaxError;
@@ -218,11 +218,11 @@ impl<'a> Parser<'a> {
 fn register_origin(name: &str, at: usize) -> Parsed<Origin> {
     match register::by_name(name) {
         Some(part) => Ok(Origin::Register(part)),
-        None => fail(
-            at,
-            name.len() + 1,
-            format!("invalid register name '%{name}'{}", hint(name, register::names())),
-        ),
+        None => {
+            let hint = nearest(name, register::names()).map(|near| format!("; did you mean '%{near}'?"));
+            let hint = hint.unwrap_or_default();
+            fail(at, name.len() + 1, format!("invalid register name '%{name}'{hint}"))
+        }
     }
 }
 

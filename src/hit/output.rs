@@ -106,6 +106,49 @@ pub fn event(
     verified().is_some_and(|fd| write_all(fd, line.as_bytes()))
 }
 
+/// Our own copy of the program's standard error, as it was at start.
+static STDERR: AtomicI32 = AtomicI32::new(-1);
+static STDERR_DEV: AtomicU64 = AtomicU64::new(0);
+static STDERR_INO: AtomicU64 = AtomicU64::new(0);
+
+/// Remembers what standard error is, and keeps a copy of it at a high number.
+pub fn keep_stderr() {
+    let Ok(stat) = sys::stat_raw(2) else { return };
+    STDERR_DEV.store(stat.st_dev, Relaxed);
+    STDERR_INO.store(stat.st_ino, Relaxed);
+    if let Some(fd) = duplicate_stderr() {
+        STDERR.store(fd, Release);
+    }
+}
+
+/// A copy of standard error at a high number, if it still is what it was at start.
+#[must_use]
+pub fn duplicate_stderr() -> Option<i32> {
+    if !is_stderr(2) {
+        return None;
+    }
+    let high = sys::Fd::duplicate(2, 3).ok()?.move_high();
+    Some(high.into_raw())
+}
+
+fn is_stderr(fd: i32) -> bool {
+    fd >= 0
+        && sys::stat_raw(fd).is_ok_and(|stat| {
+            stat.st_dev == STDERR_DEV.load(Relaxed)
+                && stat.st_ino == STDERR_INO.load(Relaxed)
+                && stat.st_ino != 0
+        })
+}
+
+/// Writes to what was standard error at start, by whichever descriptor still leads there; nowhere
+/// else. Signal-safe.
+pub fn write_stderr(bytes: &[u8]) {
+    let kept = STDERR.load(Acquire);
+    if let Some(fd) = [kept, 2].into_iter().find(|fd| is_stderr(*fd)) {
+        write_all(fd, bytes);
+    }
+}
+
 /// Writes a whole line; a full pipe is waited for, a broken one raises no SIGPIPE in the program.
 pub fn write_all(fd: i32, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
@@ -165,5 +208,5 @@ pub fn handler_crashed(name: &str, signal: i32, address: u64) {
     }
     push(b"; the probe is disabled, the program goes on");
     text[len] = b'\n';
-    write_all(2, &text[..=len]);
+    write_stderr(&text[..=len]);
 }

@@ -132,6 +132,7 @@ fn obstacle(insn: &Instruction, bytes: &[u8]) -> Option<Obstacle> {
             M::Enclu => Obstacle::Enclave,
             M::Enqcmd | M::Enqcmds => Obstacle::Enqueue,
             _ if insn.cpuid_features().contains(&CpuidFeature::UINTR) => Obstacle::UserInterrupts,
+            M::Loope | M::Loopne if has_repeat(bytes) => Obstacle::RepeatedLoop,
             _ if is_near_branch(insn) => return branch_obstacle(bytes),
             _ => return None,
         },
@@ -142,13 +143,20 @@ fn obstacle(insn: &Instruction, bytes: &[u8]) -> Option<Obstacle> {
 /// Prefixes that make a near branch mean something else.
 fn branch_obstacle(bytes: &[u8]) -> Option<Obstacle> {
     let prefixes = prefixes(bytes);
-    if prefixes.contains(&0x66) {
+    // REX.W wins over 66: `66 66 48 e8` is how compilers pad a call of __tls_get_addr.
+    let is_wide = prefixes.last().is_some_and(|last| last & 0xf8 == 0x48);
+    if prefixes.contains(&0x66) && !is_wide {
         Some(Obstacle::BranchOperandSize)
     } else if prefixes.iter().any(|&prefix| matches!(prefix, 0x64 | 0x65)) && is_ff(bytes, prefixes.len()) {
         Some(Obstacle::SegmentedBranch)
     } else {
         None
     }
+}
+
+/// f2 or f3 on loope and loopne: AMD's Zen 4 lets f2 reverse what loope asks of ZF (measured).
+fn has_repeat(bytes: &[u8]) -> bool {
+    prefixes(bytes).iter().any(|prefix| matches!(prefix, 0xf2 | 0xf3))
 }
 
 /// jmp or call through memory, opcode ff; through a register the segment means nothing.

@@ -9,7 +9,7 @@ pub const MAX_INSN_LEN: usize = 15;
 ///
 /// Hints of newer processors, which older ones run as nops, are decoded as the nops they are.
 pub(super) fn decode(bytes: &[u8], at: u64) -> Option<(Instruction, iced_x86::ConstantOffsets)> {
-    const TRIES: [u32; 3] = [DecoderOptions::NONE, DecoderOptions::MPX, DecoderOptions::FORCE_RESERVED_NOP];
+    const TRIES: [u32; 2] = [DecoderOptions::NONE, DecoderOptions::FORCE_RESERVED_NOP];
     TRIES.iter().find_map(|&options| {
         let mut decoder = Decoder::with_ip(64, bytes, at, options);
         let insn = decoder.decode();
@@ -32,8 +32,13 @@ pub fn disassemble(bytes: &[u8], at: u64) -> String {
 
 /// `insn` in gas syntax.
 pub(super) fn text(insn: &Instruction) -> String {
+    let mut formatter = GasFormatter::new();
+    let options = formatter.options_mut();
+    options.set_uppercase_hex(false);
+    options.set_branch_leading_zeros(false);
+    options.set_rip_relative_addresses(true);
     let mut text = String::new();
-    GasFormatter::new().format(insn, &mut text);
+    formatter.format(insn, &mut text);
     text
 }
 

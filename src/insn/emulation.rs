@@ -14,7 +14,7 @@ use crate::regs::{Memory, Reg, Regs};
 /// it is cheaper. Data loads and stores are not: only the stack and branch targets in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Emulation {
-    /// No effect: nops of every length, endbr64, pause.
+    /// No effect: nops of every length, endbr64.
     Nop,
     /// mov, movzx: the source zero-extended to the destination's size.
     Move {

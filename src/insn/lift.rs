@@ -90,7 +90,8 @@ fn transfer(insn: &Instruction) -> Option<Emulation> {
         Some(Emulation::MoveSigned { dst: SubReg::low(Reg::Rax, dst), src: SubReg::low(Reg::Rax, src) })
     };
     match insn.mnemonic() {
-        M::Nop | M::Endbr64 | M::Endbr32 | M::Pause => Some(Emulation::Nop),
+        // pause is not here: with REX.B it is an xchg on some processors (Zen 4, measured).
+        M::Nop | M::Endbr64 | M::Endbr32 => Some(Emulation::Nop),
         M::Mov | M::Movzx => Some(Emulation::Move { dst: register(insn, 0)?, src: source(insn, 1)? }),
         M::Movsx | M::Movsxd => {
             Some(Emulation::MoveSigned { dst: register(insn, 0)?, src: register(insn, 1)? })

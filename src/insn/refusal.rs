@@ -50,6 +50,8 @@ pub enum Obstacle {
     StackSegment,
     /// A near branch with prefix 66: Intel and AMD differ, even in its length.
     BranchOperandSize,
+    /// loope or loopne with prefix f2 or f3: not every processor ignores it.
+    RepeatedLoop,
     /// A branch through memory relative to fs or gs.
     SegmentedBranch,
     /// User interrupts: uiret, senduipi and the rest.
@@ -75,6 +77,7 @@ impl Obstacle {
             Self::TrapOfTheProgram => "it is a breakpoint of the program's own",
             Self::StackSegment => "loading ss holds off traps until the next instruction is done",
             Self::BranchOperandSize => "processors disagree on a branch with an operand size prefix",
+            Self::RepeatedLoop => "processors disagree on a conditional loop with a repeat prefix",
             Self::SegmentedBranch => "a branch through fs or gs needs the segment's base",
             Self::UserInterrupts => "user interrupts are not supported",
             Self::Enclave => "entering an enclave saves the address of the next instruction",

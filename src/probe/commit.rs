@@ -51,7 +51,10 @@ impl Registry {
         let displaced = insn::classify(&memory, at.0)?;
         let len = usize::from(displaced.len);
         if original.len() >= len && original[..len] != memory[..len] {
-            return Err(Refusal::TextChanged { file: original[..len].to_vec(), memory: memory[..len].to_vec() });
+            return Err(Refusal::TextChanged {
+                file: original[..len].to_vec(),
+                memory: memory[..len].to_vec(),
+            });
         }
         self.make_point(displaced, module)
     }

@@ -4,7 +4,7 @@ use crate::addr::{FileOffset, LinkAddr};
 use crate::config::ProbeSpec;
 use crate::elf::FileId;
 use crate::error::Refusal;
-use crate::hit::consumer::{Consumer, CUprobe, PreHandler};
+use crate::hit::consumer::{CUprobe, Consumer, PreHandler};
 use crate::hit::point::ProbePoint;
 use crate::place::Place;
 
@@ -90,7 +90,11 @@ impl Instance {
         if self.consumer().crash_signal.load(Acquire) != 0 || (!self.enabled && self.refusal.is_none()) {
             State::Disabled
         } else if self.points.is_empty() {
-            if self.refusal.as_ref().is_none_or(Refusal::is_pending) { State::Pending } else { State::Refused }
+            if self.refusal.as_ref().is_none_or(Refusal::is_pending) {
+                State::Pending
+            } else {
+                State::Refused
+            }
         } else {
             State::Armed
         }

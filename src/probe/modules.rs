@@ -55,7 +55,9 @@ const EXE_LINK: &CStr = c"/proc/self/exe";
 
 fn exe_path() -> PathBuf {
     let mut buffer = [0_u8; 4096];
-    sys::readlink(EXE_LINK, &mut buffer).map(|bytes| PathBuf::from(OsStr::from_bytes(bytes))).unwrap_or_default()
+    sys::readlink(EXE_LINK, &mut buffer)
+        .map(|bytes| PathBuf::from(OsStr::from_bytes(bytes)))
+        .unwrap_or_default()
 }
 
 fn id_of(path: &Path) -> Option<FileId> {
@@ -106,8 +108,7 @@ pub fn with_objects_held<R>(work: impl FnOnce() -> R) -> Option<R> {
         // SAFETY: the pointer passed below.
         let state = unsafe { &mut *state.cast::<State<F, R>>() };
         if let Some(work) = state.work.take() {
-            state.result =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
+            state.result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
         }
         1
     }

@@ -188,3 +188,33 @@ impl Default for Registry {
         Self::new()
     }
 }
+
+impl Registry {
+    /// The consumers of a request.
+    #[must_use]
+    pub fn consumers_of(&self, request: usize) -> Vec<*const Consumer> {
+        let Some(Some(found)) = self.requests.get(request) else { return Vec::new() };
+        found.instances.iter().filter_map(|i| self.instances[*i].as_ref()).map(|i| i.consumer).collect()
+    }
+
+    /// A runtime address as object and file offset.
+    ///
+    /// # Errors
+    /// [`Refusal::NotExecutable`] outside every object, [`Refusal::BadObject`].
+    pub fn place_of(&mut self, at: u64) -> Result<Place, Refusal> {
+        use crate::addr::RuntimeAddr;
+        use crate::place::{ObjectPattern, Target};
+        self.modules = list_modules();
+        let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
+        let module = module.ok_or(Refusal::NotExecutable { offset: at })?;
+        let file = self.file(&module)?;
+        let offset =
+            file.offset_of(RuntimeAddr(at).link(module.bias)).ok_or(Refusal::NotExecutable { offset: at })?;
+        let object = if module.is_exe {
+            ObjectPattern::Exe
+        } else {
+            ObjectPattern::Path(module.path.display().to_string())
+        };
+        Ok(Place { object, target: Target::FileOffset(offset.0) })
+    }
+}

@@ -256,9 +256,9 @@ fn event_role(
         .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
     if program.needs_binding() {
         let bytes = module_offsets(module);
-        program.bind(&|offset| bytes(offset)).map_err(|offset| Refusal::BadFetch {
-            why: format!("file offset {offset:#x} is not loaded"),
-        })?;
+        program
+            .bind(&|offset| bytes(offset))
+            .map_err(|offset| Refusal::BadFetch { why: format!("file offset {offset:#x} is not loaded") })?;
     }
     let mut probe = empty_probe();
     // The plugin may look at the names; they live as long as the probe, which is for ever.
@@ -293,9 +293,10 @@ fn module_offsets(module: &Module) -> impl Fn(FileOffset) -> Option<RuntimeAddr>
 /// Whether the object part of a place means `module`.
 pub(super) fn matches(pattern: &ObjectPattern, module: &Module) -> bool {
     let same_file = |path: &str| {
-        CString::new(path).ok().and_then(|path| sys::file_id(&path).ok()).is_some_and(|id| {
-            id.dev == module.id.dev && id.ino == module.id.ino
-        })
+        CString::new(path)
+            .ok()
+            .and_then(|path| sys::file_id(&path).ok())
+            .is_some_and(|id| id.dev == module.id.dev && id.ino == module.id.ino)
     };
     elf::pattern::object_matches(pattern, &module.path, module.is_exe, &same_file)
 }

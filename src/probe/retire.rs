@@ -54,9 +54,10 @@ impl Retirement {
 fn holds_in_step(state: &ThreadState, list: *mut ConsumerList) -> bool {
     // Without a list the consumer was in one that is retired too; steps hold lists, not consumers,
     // and a dead consumer in a held list is looked at: any step at all keeps it.
-    state.steps.iter().any(|step| {
-        step.slot.load(SeqCst) != 0 && (list.is_null() || step.consumers.load(Acquire) == list)
-    })
+    state
+        .steps
+        .iter()
+        .any(|step| step.slot.load(SeqCst) != 0 && (list.is_null() || step.consumers.load(Acquire) == list))
 }
 
 /// Waits until no thread runs a handler of `consumer`, which is not alive any more. The caller's own
@@ -75,7 +76,8 @@ pub fn wait_until_idle(consumer: *const Consumer) {
         let mut rounds = 0_u32;
         while state.running.load(SeqCst).cast_const() == consumer {
             let circle = !mine.is_null() && state.waiting_for.load(SeqCst) == mine;
-            if circle || (rounds > 1000 && !sys::thread_exists(crate::hit::process::pid(), state.tid.load(Relaxed)))
+            if circle
+                || (rounds > 1000 && !sys::thread_exists(crate::hit::process::pid(), state.tid.load(Relaxed)))
             {
                 break;
             }

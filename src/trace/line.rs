@@ -85,10 +85,11 @@ impl LineBuf {
             self.cut = true;
             return;
         }
-        let end = self.len.saturating_add(bytes.len());
-        if let Some(to) = self.bytes.get_mut(self.len..end) {
+        // Sliced in two steps: so the compiler sees that the lengths agree, and leaves the panic out.
+        let space = self.bytes.get_mut(self.len..).and_then(|space| space.get_mut(..bytes.len()));
+        if let Some(to) = space {
             to.copy_from_slice(bytes);
-            self.len = end;
+            self.len = self.len.saturating_add(bytes.len());
         }
     }
 

@@ -324,7 +324,7 @@ mod tests {
     fn values_come_back() {
         let mut record = RecordBuf::new();
         assert!(record.push(|w| w.push_int(0x1_02, 1)));
-        assert!(record.push(ValueWriter::push_fault));
+        assert!(record.push(|w| w.push_fault()));
         assert!(record.push(|w| w.push_int(u64::MAX, 8)));
         assert!(record.push(|w| w.push_text(|to| {
             to[..2].copy_from_slice(b"ab");
@@ -373,14 +373,14 @@ mod tests {
     fn a_record_fills_to_the_last_byte() {
         let mut record = RecordBuf::new();
         let mut fitted = 0;
-        while record.push(ValueWriter::push_fault) {
+        while record.push(|w| w.push_fault()) {
             fitted += 1;
         }
         assert_eq!(fitted, RECORD_CAPACITY - 1);
         assert_eq!(record.as_bytes().len(), RECORD_CAPACITY);
         assert!(record.view().is_full());
         // Full stays full.
-        assert!(!record.push(ValueWriter::push_fault));
+        assert!(!record.push(|w| w.push_fault()));
         assert_eq!(record.as_bytes().len(), RECORD_CAPACITY);
     }
 
