@@ -4,6 +4,7 @@ mod check;
 mod help;
 mod list;
 mod run;
+mod trace;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
