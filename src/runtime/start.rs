@@ -191,8 +191,14 @@ pub fn initialise(environment: &Environment) {
     stop_if(environment.strict && loaded.has_errors());
     engine();
     let config = loaded.config;
-    let settings =
-        Settings { output: config.output, summary: config.summary, follow: config.follow, naming: naming() };
+    let naming = naming();
+    let settings = Settings {
+        output: config.output,
+        summary: config.summary,
+        follow: config.follow,
+        config_path: absolute(&environment.config, &naming),
+        naming,
+    };
     open_output(&settings, environment.strict);
     let _ = SETTINGS.set(settings);
     let refused = install(config.probes);
