@@ -40,7 +40,9 @@ impl Registry {
         if !file.is_executable(resolved.link) {
             return Err(Refusal::NotExecutable { offset: resolved.offset.0 });
         }
-        if let Some(bounds) = &resolved.bounds {
+        // Where a symbol begins, an instruction begins: its own decode below is all there is to check.
+        let at_symbol = resolved.symbol.is_some() && resolved.symbol_offset == 0;
+        if let (Some(bounds), false) = (&resolved.bounds, at_symbol) {
             elf::boundary::check(file, resolved.link, bounds)?;
         }
         let memory = read_text(at.0);

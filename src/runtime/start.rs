@@ -1,6 +1,7 @@
 //! Starting the engine, once: for a config before anything of the program runs, or at the first
 //! call of the C API.
 
+use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::*;
 
@@ -32,6 +33,8 @@ pub struct Settings {
     pub follow: bool,
     /// How file names are made.
     pub naming: Naming,
+    /// `UPROBES=` and the absolute path, where the variable holds a relative one.
+    pub config_path: Option<CString>,
 }
 
 /// Set when there is a config.
@@ -94,11 +97,17 @@ fn before_exec(envp: u64) -> u64 {
     if !process::is_borrowed() && (!settings.follow || report::has_hits()) {
         report::finish();
     }
-    if settings.follow { envp } else { without_uprobes(envp) }
+    match (&settings.config_path, settings.follow) {
+        (_, false) => replace_uprobes(envp, None),
+        (Some(path), true) => replace_uprobes(envp, Some(path)),
+        (None, true) => envp,
+    }
 }
 
-/// A copy of the pointers in `envp`, less UPROBES=. The copy is never freed: the program is replaced.
-fn without_uprobes(envp: u64) -> u64 {
+/// A copy of the pointers in `envp` with another UPROBES=, or none: where children are not followed,
+/// and where the config was named relative to a directory that the program may have left. The copy is
+/// never freed: the program is replaced.
+fn replace_uprobes(envp: u64, by: Option<&CString>) -> u64 {
     let mut kept: Vec<*const libc::c_char> = Vec::new();
     let mut entry = envp as *const *const libc::c_char;
     if entry.is_null() {
@@ -111,8 +120,11 @@ fn without_uprobes(envp: u64) -> u64 {
             break;
         }
         // SAFETY: terminated strings, as execve demands.
-        if !unsafe { std::ffi::CStr::from_ptr(text) }.to_bytes().starts_with(b"UPROBES=") {
-            kept.push(text);
+        let ours = unsafe { std::ffi::CStr::from_ptr(text) }.to_bytes().starts_with(b"UPROBES=");
+        match (ours, by) {
+            (false, _) => kept.push(text),
+            (true, Some(by)) => kept.push(by.as_ptr()),
+            (true, None) => {}
         }
         // SAFETY: not beyond the null.
         entry = unsafe { entry.add(1) };
@@ -179,8 +191,14 @@ pub fn initialise(environment: &Environment) {
     stop_if(environment.strict && loaded.has_errors());
     engine();
     let config = loaded.config;
-    let settings =
-        Settings { output: config.output, summary: config.summary, follow: config.follow, naming: naming() };
+    let naming = naming();
+    let settings = Settings {
+        output: config.output,
+        summary: config.summary,
+        follow: config.follow,
+        config_path: absolute(&environment.config, &naming),
+        naming,
+    };
     open_output(&settings, environment.strict);
     let _ = SETTINGS.set(settings);
     let refused = install(config.probes);
@@ -197,11 +215,18 @@ fn read_config(text: &str) -> Result<Loaded, String> {
     if let Some(inline) = text.strip_prefix(INLINE) {
         return Ok(config::parse(inline, "UPROBES"));
     }
-    let path = std::ffi::CString::new(text).map_err(|_| "UPROBES holds a NUL".to_owned())?;
+    let path = CString::new(text).map_err(|_| "UPROBES holds a NUL".to_owned())?;
     let bytes = sys::read_whole(&path).map_err(|errno| {
         format!("{text}: error: the config can't be read: {}", std::io::Error::from_raw_os_error(errno))
     })?;
     Ok(config::parse_bytes(&bytes, text))
+}
+
+fn absolute(config: &str, naming: &Naming) -> Option<CString> {
+    let relative = !config.starts_with('/') && !config.starts_with(INLINE);
+    relative
+        .then(|| CString::new(format!("UPROBES={}", naming.directory.join(config).display())).ok())
+        .flatten()
 }
 
 fn naming() -> Naming {
