@@ -25,9 +25,20 @@ pub unsafe extern "C" fn uprobe_init(
         // SAFETY: the caller's promise.
         level: unsafe { variable(envp, b"UPROBE_LOG=") },
         // SAFETY: the caller's promise.
-        strict: unsafe { variable(envp, b"UPROBE_STRICT=") } == "1",
+        strict: is_strict(&unsafe { variable(envp, b"UPROBE_STRICT=") }),
     };
     let _ = std::panic::catch_unwind(|| initialise(&environment));
+}
+
+/// `1`, or the path of the one program that is meant: what that program executes inherits the
+/// variable, and need not have the functions that are probed.
+fn is_strict(value: &str) -> bool {
+    value == "1"
+        || (value.starts_with('/') && std::ffi::CString::new(value).is_ok_and(|path| is_this_program(&path)))
+}
+
+fn is_this_program(path: &CStr) -> bool {
+    crate::sys::file_id(path).is_ok_and(|id| crate::sys::file_id(c"/proc/self/exe") == Ok(id))
 }
 
 /// The value of `name` (with its `=`), or nothing.

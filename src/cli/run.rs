@@ -46,7 +46,10 @@ pub(super) fn main(args: Parser) -> Result<u8, Failure> {
     }
     let library = library()?;
     let config = config_value(&options, &wanted)?;
-    start(&program, &environment(&library, config, !options.lenient)?)
+    // Strict in this program; what it executes inherits the variable and may lack its functions.
+    let strict =
+        if options.lenient { OsString::from("0") } else { absolute(&program.image)?.into_os_string() };
+    start(&program, &environment(&library, config, strict)?)
 }
 
 impl Options {
@@ -116,9 +119,7 @@ fn config_value(options: &Options, wanted: &Wanted) -> Result<OsString, Failure>
         && options.probes.is_empty()
         && options.overrides.is_empty()
     {
-        let path = std::path::absolute(path)
-            .map_err(|error| Failure::Failed(EXIT_FAILED, format!("{}: {error}", path.display())))?;
-        return Ok(path.into_os_string());
+        return Ok(absolute(path)?.into_os_string());
     }
     let text = wanted.combined(&options.overrides);
     if text.len() > overlay::MOST_INLINE {
@@ -130,6 +131,11 @@ fn config_value(options: &Options, wanted: &Wanted) -> Result<OsString, Failure>
         return Err(Failure::Failed(EXIT_FAILED, message));
     }
     Ok(OsString::from(format!("{}{text}", overlay::INLINE)))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path)
+        .map_err(|error| Failure::Failed(EXIT_FAILED, format!("{}: {error}", path.display())))
 }
 
 /// Where libuprobe.so lies: `UPROBE_LIBRARY`, or beside this command, or in `../lib`.
@@ -165,13 +171,12 @@ fn library() -> Result<PathBuf, Failure> {
 }
 
 /// Our environment with the library and its config in it.
-fn environment(library: &Path, config: OsString, strict: bool) -> Result<Vec<CString>, Failure> {
+fn environment(library: &Path, config: OsString, strict: OsString) -> Result<Vec<CString>, Failure> {
     let mut preload = library.as_os_str().to_os_string();
     if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|v| !v.is_empty()) {
         preload.push(":");
         preload.push(others);
     }
-    let strict = OsString::from(if strict { "1" } else { "0" });
     let ours = [("LD_PRELOAD", preload), ("UPROBES", config), ("UPROBE_STRICT", strict)];
     std::env::vars_os()
         .filter(|(name, _)| ours.iter().all(|(our, _)| name != our))

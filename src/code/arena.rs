@@ -125,7 +125,7 @@ fn map_arena(low: u64, high: u64, near: Neighbourhood) -> Option<&'static Arena>
         .collect();
     // Below: the nearest. Above: the farthest, out of the way of brk.
     candidates.sort_by_key(|base| if *base < near.low { near.low - base } else { u64::MAX - base });
-    candidates.into_iter().find_map(|base| try_map(base)).and_then(|base| {
+    candidates.into_iter().find_map(try_map).and_then(|base| {
         let slots = ARENA_SIZE / SLOT_SIZE;
         let owners = (0..slots).map(|_| AtomicPtr::default()).collect();
         let arena: &'static Arena = Box::leak(Box::new(Arena { base, slots, owners }));

@@ -20,10 +20,9 @@ const INT3: u8 = 0xCC;
 const MAX_INSN: usize = 15;
 
 impl Registry {
-    /// Whether an object's relocations are done: certainly once its own RELRO or GOT words are; the
-    /// linker's hook runs before that for objects being loaded.
-    pub(super) fn is_relocated(&self, _module: &Module) -> bool {
-        !self.objects_loading
+    /// Whether an object's relocations are done, so that its IFUNC resolvers may be called.
+    pub(super) fn is_relocated(&self, module: &Module) -> bool {
+        !self.unrelocated.contains(module)
     }
 
     /// Checks a place and makes its point; nothing is visible yet but to [`point::lookup`].

@@ -27,10 +27,8 @@ pub struct Registry {
     pub(super) poker: Poker,
     pub(super) arenas: Arenas,
     pub(super) retirement: Retirement,
-    /// The linker said so while the lock was held by its own thread.
-    pub objects_changed: bool,
-    /// The linker is mapping objects and has not relocated them yet.
-    pub objects_loading: bool,
+    /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
+    pub(super) unrelocated: Vec<Module>,
     pub(super) next_name: HashMap<String, usize>,
 }
 
@@ -50,8 +48,7 @@ impl Registry {
             poker: Poker::new(),
             arenas: Arenas::default(),
             retirement: Retirement::default(),
-            objects_changed: false,
-            objects_loading: false,
+            unrelocated: Vec::new(),
             next_name: HashMap::new(),
         }
     }
@@ -77,23 +74,61 @@ impl Registry {
         (first..self.requests.len()).collect()
     }
 
+    /// The linker's hook: objects were mapped or unmapped. What is new is not relocated yet; what was
+    /// there before certainly is. `on_relocated` is called before a new object's first own function,
+    /// where a probe waits for that.
+    pub fn objects_mapped(&mut self, on_relocated: fn(&mut Hit<'_>) -> Flow) {
+        let before = std::mem::take(&mut self.modules);
+        let now = list_modules();
+        self.retry(|_| true);
+        self.unrelocated = now.into_iter().filter(|module| !before.contains(module)).collect();
+        self.modules = before;
+        self.update();
+        for module in self.unrelocated.clone() {
+            let waits = self.instances.iter().flatten().any(|instance| {
+                instance.file == module.id && instance.refusal == Some(Refusal::IfuncNotReady)
+            });
+            let init = self.file(&module).ok().and_then(|file| file.init());
+            if let (true, Some(init)) = (waits, init) {
+                // Without it the probe stays pending until the linker's next call.
+                let _ = self.register_internal(init.at(module.bias).0, on_relocated);
+            }
+        }
+    }
+
+    /// An object's first own function is about to run: it is relocated.
+    pub fn object_relocated(&mut self, at: u64) {
+        use crate::addr::RuntimeAddr;
+        self.unrelocated.retain(|module| !module.contains(RuntimeAddr(at)));
+        self.retry(|module| module.contains(RuntimeAddr(at)));
+        self.update();
+    }
+
+    /// Lets what waits for relocation in the chosen objects be resolved again.
+    fn retry(&mut self, chosen: impl Fn(&Module) -> bool) {
+        for module in self.modules.iter().filter(|module| chosen(module)) {
+            for instance in self.instances.iter().flatten() {
+                if instance.file == module.id
+                    && instance.refusal == Some(Refusal::IfuncNotReady)
+                    && let Some(request) = self.requests[instance.request].as_mut()
+                {
+                    request.resolved.retain(|(id, _)| *id != module.id);
+                }
+            }
+        }
+    }
+
     /// Brings the registry in line with what is loaded: forgets what was unmapped, finds places in
     /// what is new, arms them. All of it with unmapping held back.
     pub fn update(&mut self) {
-        loop {
-            self.objects_changed = false;
-            let this = &mut *self;
-            with_objects_held(|| {
-                let modules = list_modules();
-                this.forget_unmapped(&modules);
-                this.modules = modules;
-                this.resolve_all();
-                this.commit_all();
-            });
-            if !self.objects_changed {
-                break;
-            }
-        }
+        let this = &mut *self;
+        with_objects_held(|| {
+            let modules = list_modules();
+            this.forget_unmapped(&modules);
+            this.modules = modules;
+            this.resolve_all();
+            this.commit_all();
+        });
         self.retirement.reclaim();
     }
 

@@ -89,7 +89,7 @@ impl Registry {
         let point = if module.is_own {
             Err(Refusal::OwnCode)
         } else if resolved.ifunc {
-            self.prepare_ifunc(module, at)
+            self.prepare_ifunc(module, at, resolved.symbol_offset)
         } else {
             self.prepare(module, file, resolved)
         };
@@ -110,6 +110,7 @@ impl Registry {
         &mut self,
         module: &Module,
         resolver: RuntimeAddr,
+        offset: u64,
     ) -> Result<&'static crate::hit::point::ProbePoint, Refusal> {
         if !self.is_relocated(module) {
             return Err(Refusal::IfuncNotReady);
@@ -118,7 +119,7 @@ impl Registry {
         // (gABI, STT_GNU_IFUNC); the loader called it the same way.
         let chosen =
             unsafe { std::mem::transmute::<usize, unsafe extern "C" fn() -> u64>(resolver.0 as usize)() };
-        self.prepare_address(chosen)
+        self.prepare_address(chosen.wrapping_add(offset))
     }
 
     /// Makes the instance and its consumer, not alive yet.
@@ -136,7 +137,7 @@ impl Registry {
         let request = self.requests[number].as_mut().expect("resolving it");
         let at = request.at.clone();
         let (consumer, enabled, refusal) = match &mut request.maker {
-            Maker::Spec(spec, plugins) => match event_role(spec, plugins, module) {
+            Maker::Spec(spec, plugins) => match event_role(spec, plugins, module, resolved) {
                 Ok(role) => {
                     let mut consumer = Consumer::new(Role::Event(Box::new(role)), name.clone(), at);
                     consumer.sample = spec.sample;
@@ -246,12 +247,16 @@ fn event_role(
     spec: &ProbeSpec,
     plugins: &[crate::hit::consumer::PreHandler],
     module: &Module,
+    resolved: &Resolved,
 ) -> Result<EventRole, Refusal> {
     if let Some(what) = spec.not_yet {
         return Err(Refusal::NotYet { what });
     }
-    let inside = matches!(spec.place.target, Target::Symbol { offset, .. } if offset != 0);
-    let at = if inside { At::Inside } else { At::Entry };
+    let is_entry = match (&resolved.bounds, resolved.ifunc) {
+        (Some(bounds), false) => bounds.start == resolved.link || resolved.symbol_offset == 0,
+        _ => resolved.symbol_offset == 0,
+    };
+    let at = if is_entry { At::Entry } else { At::Inside };
     let mut program = fetch::compile(&spec.args, spec.filter.as_ref(), at)
         .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
     if program.needs_binding() {

@@ -32,7 +32,6 @@ pub fn finish() {
                 if let Err(errno) = files::write_report(&settings.naming, path, text.as_bytes()) {
                     let error = std::io::Error::from_raw_os_error(errno);
                     say(Level::Error, &format!("the report can't be written to '{path}': {error}"));
-                    output::write_stderr(text.as_bytes());
                 }
             }
         }

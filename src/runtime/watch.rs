@@ -1,7 +1,7 @@
 //! Objects that come and go: an internal probe on the function the dynamic linker calls for
 //! debuggers (`_r_debug.r_brk`), as gdb does.
 
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 use crate::hit::consumer::Flow;
 use crate::hit::trap::Hit;
@@ -21,8 +21,6 @@ struct RDebug {
 const RT_CONSISTENT: i32 = 0;
 
 static R_DEBUG: AtomicPtr<RDebug> = AtomicPtr::new(std::ptr::null_mut());
-/// A change happened while this thread could not take the lock.
-static MISSED: AtomicU32 = AtomicU32::new(0);
 
 /// Puts the probe there.
 pub fn install(registry: &mut Registry) {
@@ -51,13 +49,19 @@ fn on_change(_hit: &mut Hit<'_>) -> Flow {
     if unsafe { std::ptr::read_volatile(&raw const debug.state) } != RT_CONSISTENT {
         return Flow::Continue;
     }
-    let result = lock::with(|registry| {
-        registry.objects_loading = true;
-        registry.update();
-        registry.objects_loading = false;
-    });
-    if result.is_err() {
-        MISSED.fetch_add(1, Relaxed);
-    }
+    report(lock::with(|registry| registry.objects_mapped(on_relocated)));
     Flow::Continue
+}
+
+/// At the first instruction of a new object's DT_INIT, where an IFUNC of it is to be probed.
+fn on_relocated(hit: &mut Hit<'_>) -> Flow {
+    let at = hit.point.at;
+    report(lock::with(|registry| registry.object_relocated(at)));
+    Flow::Continue
+}
+
+fn report(result: Result<(), lock::Busy>) {
+    if let Err(busy) = result {
+        say(Level::Error, &format!("a loaded library was not looked at: {busy:?}"));
+    }
 }
