@@ -103,3 +103,32 @@ pub fn instruction_offsets(program: &Path, function: &str) -> Vec<u64> {
     assert!(!addresses.is_empty(), "objdump knows no '{function}'");
     addresses.iter().map(|a| a - addresses[0]).collect()
 }
+
+/// The functions of a stripped object, from its unwind tables, as offsets in the file.
+pub fn functions_by_unwind(object: &Path) -> Vec<u64> {
+    let run = |args: &[&str]| {
+        let output = Command::new("readelf").args(args).arg(object).output().expect("binutils");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let hex = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+    // LOAD, offset, virtual address, physical address, file size, memory size, flags.
+    let executable: Vec<(u64, u64, u64)> = run(&["-lW"])
+        .lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let loads = words.first() == Some(&"LOAD") && words.contains(&"E");
+            loads.then(|| Some((hex(words[1])?, hex(words[2])?, hex(words[4])?)))?
+        })
+        .collect();
+    let mut offsets: Vec<u64> = run(&["--debug-dump=frames"])
+        .lines()
+        .filter_map(|line| {
+            let pc = hex(line.split_once(" FDE ")?.1.split_once("pc=")?.1.split_once("..")?.0)?;
+            let (offset, address, _) = executable.iter().find(|(_, a, size)| (*a..a + size).contains(&pc))?;
+            Some(pc - address + offset)
+        })
+        .collect();
+    offsets.sort_unstable();
+    offsets.dedup();
+    offsets
+}

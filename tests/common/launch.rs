@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -147,6 +147,11 @@ impl Launch {
 
     /// Runs it to its end.
     pub fn run(&self) -> Outcome {
+        self.start().wait()
+    }
+
+    /// Starts it.
+    pub fn start(&self) -> Running {
         let name = self.program.file_name().expect("a program has a name").to_string_lossy().into_owned();
         let dir = scratch(&name);
         let mut command = self.command(&dir);
@@ -161,47 +166,16 @@ impl Launch {
         };
         // Its own process group, so that whatever it leaves behind can be ended with it.
         command.process_group(0);
-        let mut child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.program.display()));
-        let pid = child.id();
-        let deadline = Instant::now() + self.timeout;
-        let mut pause = Duration::from_micros(200);
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("our child") {
-                break Some(status);
-            }
-            if Instant::now() >= deadline {
-                break None;
-            }
-            thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
-        };
-        if status.is_none() {
-            kill_group(pid);
-            let _ = child.wait();
+        let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.program.display()));
+        let what = format!("{name} {}", self.args.join(" "));
+        Running {
+            what,
+            child,
+            dir,
+            deadline: Instant::now() + self.timeout,
+            timeout: self.timeout,
+            waited: false,
         }
-        let read = |name: &str| fs::read(dir.join(name)).unwrap_or_default();
-        let outcome = |end| Outcome {
-            end,
-            pid,
-            stdout: String::from_utf8_lossy(&read("stdout")).into_owned(),
-            stderr: String::from_utf8_lossy(&read("stderr")).into_owned(),
-            dir: dir.clone(),
-        };
-        let Some(status) = status else {
-            let outcome = outcome(End::Signal(9));
-            panic!(
-                "{name} {} hung: killed after {} s; files in {}\n{outcome}",
-                self.args.join(" "),
-                self.timeout.as_secs(),
-                dir.display()
-            );
-        };
-        let end = match (status.code(), status.signal()) {
-            (Some(code), _) => End::Exit(code),
-            (None, Some(signal)) => End::Signal(signal),
-            (None, None) => unreachable!("wait returns ended processes"),
-        };
-        outcome(end)
     }
 
     /// Writes the config to `dir` and sets up the process.
@@ -245,6 +219,85 @@ impl Launch {
         let path = dir.join("probes.toml");
         fs::write(&path, text).expect("our directory");
         path
+    }
+}
+
+/// A process that has been started.
+#[derive(Debug)]
+pub struct Running {
+    what: String,
+    child: Child,
+    dir: PathBuf,
+    deadline: Instant,
+    timeout: Duration,
+    waited: bool,
+}
+
+impl Running {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_some()
+    }
+
+    /// Sends it a signal, by kill(1)'s name.
+    pub fn signal(&self, name: &str) {
+        let _ = Command::new("kill").args([format!("-{name}"), self.pid().to_string()]).status();
+    }
+
+    /// Waits for its end; where that doesn't come in time the whole group is killed, and the test fails.
+    pub fn wait(mut self) -> Outcome {
+        self.waited = true;
+        let pid = self.pid();
+        let mut pause = Duration::from_micros(200);
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("our child") {
+                break Some(status);
+            }
+            if Instant::now() >= self.deadline {
+                break None;
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        };
+        if status.is_none() {
+            kill_group(pid);
+            let _ = self.child.wait();
+        }
+        let read = |name: &str| fs::read(self.dir.join(name)).unwrap_or_default();
+        let outcome = |end| Outcome {
+            end,
+            pid,
+            stdout: String::from_utf8_lossy(&read("stdout")).into_owned(),
+            stderr: String::from_utf8_lossy(&read("stderr")).into_owned(),
+            dir: self.dir.clone(),
+        };
+        let Some(status) = status else {
+            panic!(
+                "{} hung: killed after {} s\n{}",
+                self.what,
+                self.timeout.as_secs(),
+                outcome(End::Signal(9))
+            );
+        };
+        match (status.code(), status.signal()) {
+            (Some(code), _) => outcome(End::Exit(code)),
+            (None, Some(signal)) => outcome(End::Signal(signal)),
+            (None, None) => unreachable!("wait returns ended processes"),
+        }
+    }
+}
+
+impl Drop for Running {
+    /// A test that fails meanwhile leaves nothing behind.
+    fn drop(&mut self) {
+        if !self.waited {
+            kill_group(self.pid());
+            let _ = self.child.wait();
+        }
     }
 }
 

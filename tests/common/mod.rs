@@ -15,7 +15,7 @@ pub use build::{Compiler, Program, has_command, own_command, require_command, sc
 #[allow(unused_imports)]
 pub use check::{
     assert_hits_as_told, assert_identity, assert_same_as_native, assert_same_output, dynamic_functions,
-    every_nth, instruction_offsets, told,
+    every_nth, functions_by_unwind, instruction_offsets, told,
 };
 #[allow(unused_imports)]
-pub use launch::{End, Launch, Outcome, Probe, library};
+pub use launch::{End, Launch, Outcome, Probe, Running, library};
