@@ -1,0 +1,369 @@
+//! Matching names: globs, regular expressions, and which objects an [`ObjectPattern`] means.
+
+use std::path::Path;
+
+use regex::Regex;
+
+use super::demangle::{Demangler, Prefilter};
+use crate::place::ObjectPattern;
+
+/// A shell pattern over the whole name: `*`, `?`, `[a-z]`, `[!a-z]`, and `\` before a character
+/// that is meant as it is. A `[` without its `]` is meant as it is, too.
+#[derive(Clone, Debug)]
+pub struct Glob {
+    tokens: Vec<Token>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Token {
+    Byte(u8),
+    Any,
+    Star,
+    Class { negated: bool, ranges: Vec<(u8, u8)> },
+}
+
+impl Token {
+    fn accepts(&self, byte: u8) -> bool {
+        match self {
+            Self::Byte(wanted) => *wanted == byte,
+            Self::Any | Self::Star => true,
+            Self::Class { negated, ranges } => {
+                ranges.iter().any(|&(low, high)| low <= byte && byte <= high) != *negated
+            }
+        }
+    }
+}
+
+impl Glob {
+    /// Compiles a pattern. Every text is one.
+    #[must_use]
+    pub fn new(pattern: &str) -> Self {
+        let mut tokens = Vec::with_capacity(pattern.len());
+        let mut rest = pattern.as_bytes();
+        while let Some((&first, after)) = rest.split_first() {
+            rest = after;
+            let token = match first {
+                b'*' => Token::Star,
+                b'?' => Token::Any,
+                b'\\' => match after.split_first() {
+                    Some((&escaped, after)) => {
+                        rest = after;
+                        Token::Byte(escaped)
+                    }
+                    None => Token::Byte(b'\\'),
+                },
+                b'[' => match class(after) {
+                    Some((token, after)) => {
+                        rest = after;
+                        token
+                    }
+                    None => Token::Byte(b'['),
+                },
+                byte => Token::Byte(byte),
+            };
+            // Two stars are one: so the time is at most pattern times name.
+            if token != Token::Star || tokens.last() != Some(&Token::Star) {
+                tokens.push(token);
+            }
+        }
+        Self { tokens }
+    }
+
+    /// Whether the whole of `name` matches.
+    #[must_use]
+    pub fn is_match(&self, name: &str) -> bool {
+        let name = name.as_bytes();
+        let (mut at, mut token) = (0, 0);
+        // The last star, and how much of the name it has swallowed: a mismatch makes it swallow one more.
+        let mut star: Option<(usize, usize)> = None;
+        while at < name.len() {
+            match self.tokens.get(token) {
+                Some(Token::Star) => {
+                    star = Some((token, at));
+                    token += 1;
+                }
+                Some(wanted) if wanted.accepts(name[at]) => {
+                    at += 1;
+                    token += 1;
+                }
+                _ => {
+                    let Some((star_token, swallowed)) = star else { return false };
+                    star = Some((star_token, swallowed + 1));
+                    (at, token) = (swallowed + 1, star_token + 1);
+                }
+            }
+        }
+        self.tokens[token..].iter().all(|token| *token == Token::Star)
+    }
+
+    /// The parts of the pattern that stand for themselves.
+    fn literals(&self) -> Vec<String> {
+        let mut literals = vec![String::new()];
+        for token in &self.tokens {
+            match token {
+                Token::Byte(byte) if byte.is_ascii() => {
+                    literals.last_mut().unwrap_or(&mut String::new()).push(char::from(*byte))
+                }
+                _ => literals.push(String::new()),
+            }
+        }
+        literals
+    }
+}
+
+/// What stands between `[` and `]`, and what comes after.
+fn class(text: &[u8]) -> Option<(Token, &[u8])> {
+    let negated = matches!(text.first(), Some(b'!' | b'^'));
+    let text = &text[usize::from(negated)..];
+    // A ] that comes first is meant as it is.
+    let end = 1 + text.get(1..)?.iter().position(|&b| b == b']')?;
+    let mut inside = &text[..end];
+    let mut ranges = Vec::new();
+    loop {
+        match *inside {
+            [low, b'-', high, ref rest @ ..] => {
+                ranges.push((low, high));
+                inside = rest;
+            }
+            [byte, ref rest @ ..] => {
+                ranges.push((byte, byte));
+                inside = rest;
+            }
+            [] => return Some((Token::Class { negated, ranges }, &text[end + 1..])),
+        }
+    }
+}
+
+/// A pattern over symbol names, which matches the mangled or the demangled name.
+pub struct SymbolMatcher {
+    kind: Kind,
+    prefilter: Prefilter,
+    cold: bool,
+}
+
+enum Kind {
+    Glob(Glob),
+    Regex(Regex),
+}
+
+impl SymbolMatcher {
+    /// A glob.
+    #[must_use]
+    pub fn glob(pattern: &str) -> Self {
+        let glob = Glob::new(pattern);
+        let literals = glob.literals();
+        Self {
+            prefilter: Prefilter::new(literals.iter().map(String::as_str)),
+            cold: pattern.contains(".cold"),
+            kind: Kind::Glob(glob),
+        }
+    }
+
+    /// A regular expression, found anywhere in the name.
+    ///
+    /// # Errors
+    /// When it is wrong or too large.
+    pub fn regex(pattern: &str) -> Result<Self, regex::Error> {
+        let regex = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build()?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let literal = pattern.chars().all(plain).then_some(pattern);
+        Ok(Self {
+            prefilter: Prefilter::new(literal.into_iter()),
+            cold: pattern.contains("cold"),
+            kind: Kind::Regex(regex),
+        })
+    }
+
+    /// Whether this text matches as it is.
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        match &self.kind {
+            Kind::Glob(glob) => glob.is_match(text),
+            Kind::Regex(regex) => regex.is_match(text),
+        }
+    }
+
+    /// Matches a symbol by its mangled or demangled name; returns the name that matched.
+    /// The parts that compilers split off functions (`f.cold`) are no functions: they match only
+    /// a pattern that says so.
+    #[must_use]
+    pub fn match_symbol(&self, name: &str) -> Option<String> {
+        if !self.cold && is_cold(name) {
+            return None;
+        }
+        if self.is_match(name) {
+            return Some(name.to_owned());
+        }
+        if !self.prefilter.accepts(name) {
+            return None;
+        }
+        let demangler = Demangler::parse(name)?;
+        let base = demangler.base();
+        let full = demangler.full()?;
+        (base.is_some_and(|base| self.is_match(&base)) || self.is_match(&full)).then_some(full)
+    }
+}
+
+fn is_cold(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(_, suffix)| {
+        suffix == "cold" || suffix.ends_with(".cold") || suffix.starts_with("cold.")
+    })
+}
+
+/// Whether an object of the process is meant. `path` is its path, `is_exe` whether it is the
+/// program, and `same_file` says whether a path leads to the same file (by inode).
+pub fn object_matches(
+    pattern: &ObjectPattern,
+    path: &Path,
+    is_exe: bool,
+    same_file: &dyn Fn(&str) -> bool,
+) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    match pattern {
+        ObjectPattern::Exe => is_exe,
+        ObjectPattern::Name(wanted) => name == Some(wanted),
+        ObjectPattern::Path(wanted) => path.to_str() == Some(wanted) || same_file(wanted),
+        ObjectPattern::Glob(glob) if glob.contains('/') => {
+            path.to_str().is_some_and(|path| Glob::new(glob).is_match(path))
+        }
+        ObjectPattern::Glob(glob) => name.is_some_and(|name| Glob::new(glob).is_match(name)),
+    }
+}
+
+/// As [`object_matches`] for a name by which the object is also known: its soname, or the link it
+/// was opened by.
+#[must_use]
+pub fn name_matches(pattern: &ObjectPattern, name: &str) -> bool {
+    match pattern {
+        ObjectPattern::Name(wanted) => wanted == name,
+        ObjectPattern::Glob(glob) => !glob.contains('/') && Glob::new(glob).is_match(name),
+        ObjectPattern::Exe | ObjectPattern::Path(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Glob, SymbolMatcher, is_cold, name_matches, object_matches};
+    use crate::place::ObjectPattern;
+
+    #[test]
+    fn glob_table() {
+        for (pattern, name, expected) in [
+            ("open", "open", true),
+            ("open", "openat", false),
+            ("open*", "open", true),
+            ("open*", "openat64", true),
+            ("*at", "openat", true),
+            ("*at", "openat64", false),
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("?", "", false),
+            ("o?en", "open", true),
+            ("o?en", "oen", false),
+            ("[a-z]pen", "open", true),
+            ("[!a-z]pen", "open", false),
+            ("[^a-z]pen", "Open", true),
+            ("[]x]", "]", true),
+            ("[]x]", "x", true),
+            ("[a-]", "-", true),
+            ("[", "[", true),
+            ("a[b", "a[b", true),
+            ("a\\*b", "a*b", true),
+            ("a\\*b", "axb", false),
+            ("a\\", "a\\", true),
+            ("**a**b**", "xxaxxbxx", true),
+            ("*a*b*c", "abcabx", false),
+            ("*a*b*c", "abcabc", true),
+            ("ns::*", "ns::f(int)", true),
+        ] {
+            assert_eq!(Glob::new(pattern).is_match(name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn glob_of_many_stars_ends() {
+        let glob = Glob::new(&"*a".repeat(100));
+        assert!(!glob.is_match(&"a".repeat(99)));
+        assert!(glob.is_match(&"ba".repeat(5000)));
+    }
+
+    #[test]
+    fn symbols_match_mangled_and_demangled() {
+        for (pattern, name, expected) in [
+            ("_ZN2ns*", "_ZN2ns1fEi", Some("_ZN2ns1fEi")),
+            ("ns::f", "_ZN2ns1fEi", Some("ns::f(int)")),
+            ("ns::f(*", "_ZN2ns1fEi", Some("ns::f(int)")),
+            ("ns::g*", "_ZN2ns1fEi", None),
+            (
+                "*alloc::string::String*",
+                "_ZN5alloc6string6String4push17h0123456789abcdefE",
+                Some("alloc::string::String::push"),
+            ),
+            ("f*", "f.cold", None),
+            ("f*", "f.part.0.cold", None),
+            ("f.cold", "f.cold", Some("f.cold")),
+            ("f*", "f.part.0", Some("f.part.0")),
+        ] {
+            assert_eq!(
+                SymbolMatcher::glob(pattern).match_symbol(name).as_deref(),
+                expected,
+                "{pattern} {name}"
+            );
+        }
+        for (pattern, name, expected) in [
+            ("^open(at)?$", "openat", true),
+            ("^open(at)?$", "openat64", false),
+            ("en", "openat", true),
+            (r"ns::\w+\(", "_ZN2ns1fEi", true),
+            ("^ns::f$", "_ZN2ns1fEi", true),
+        ] {
+            let matcher = SymbolMatcher::regex(pattern).unwrap();
+            assert_eq!(matcher.match_symbol(name).is_some(), expected, "{pattern} {name}");
+        }
+        assert!(SymbolMatcher::regex("(").is_err());
+        assert!(SymbolMatcher::regex("(a{1000}){1000}").is_err());
+    }
+
+    #[test]
+    fn cold_parts() {
+        for (name, expected) in [
+            ("f.cold", true),
+            ("f.cold.3", true),
+            ("f.part.0.cold", true),
+            ("cold", false),
+            ("f.colder", false),
+        ] {
+            assert_eq!(is_cold(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn objects() {
+        let libc = Path::new("/usr/lib/x86_64-linux-gnu/libc.so.6");
+        let linked = |path: &str| path == "/lib/x86_64-linux-gnu/libc.so.6";
+        let name = |s: &str| ObjectPattern::Name(s.into());
+        let path = |s: &str| ObjectPattern::Path(s.into());
+        let glob = |s: &str| ObjectPattern::Glob(s.into());
+        for (pattern, expected) in [
+            (ObjectPattern::Exe, false),
+            (name("libc.so.6"), true),
+            (name("libc.so"), false),
+            (path("/usr/lib/x86_64-linux-gnu/libc.so.6"), true),
+            (path("/lib/x86_64-linux-gnu/libc.so.6"), true),
+            (path("./libc.so.6"), false),
+            (glob("libc.so*"), true),
+            (glob("libc-*"), false),
+            (glob("/usr/lib/*"), true),
+            (glob("/opt/*"), false),
+        ] {
+            assert_eq!(object_matches(&pattern, libc, false, &linked), expected, "{pattern:?}");
+        }
+        assert!(object_matches(&ObjectPattern::Exe, libc, true, &linked));
+        assert!(name_matches(&name("libc.so.6"), "libc.so.6"));
+        assert!(name_matches(&glob("libc*"), "libc.so.6"));
+        assert!(!name_matches(&ObjectPattern::Exe, "libc.so.6"));
+    }
+}

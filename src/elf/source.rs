@@ -1,0 +1,85 @@
+//! How the bytes of files are had. Inside another program this must not go through libc's `open`
+//! and `read`, which may be probed and are cancellation points, so `elf` never opens a file by
+//! itself: it is given a [`FileSource`].
+
+use std::fmt;
+use std::ops::Deref;
+use std::path::Path;
+
+/// Which file this is, by whatever path it was reached (`st_dev`, `st_ino`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct FileId {
+    /// `st_dev`.
+    pub dev: u64,
+    /// `st_ino`.
+    pub ino: u64,
+}
+
+/// The content of one file, owned: a mapping, or a buffer.
+pub struct FileBytes {
+    bytes: Box<dyn AsRef<[u8]> + Send + Sync>,
+    id: FileId,
+}
+
+impl FileBytes {
+    /// Wraps whatever holds the bytes. `as_ref` must return the same bytes each time.
+    pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static, id: FileId) -> Self {
+        Self { bytes: Box::new(bytes), id }
+    }
+
+    /// The identity of the file. Two names of one file have the same.
+    #[must_use]
+    pub const fn id(&self) -> FileId {
+        self.id
+    }
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+}
+
+impl fmt::Debug for FileBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileBytes").field("id", &self.id).field("len", &self.len()).finish()
+    }
+}
+
+/// Opens files for reading.
+pub trait FileSource {
+    /// The whole content of the regular file at `path`; `None` where there is none or it can't be read.
+    fn open(&self, path: &Path) -> Option<FileBytes>;
+}
+
+/// No file at all: for resolving without separate debug files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoFiles;
+
+impl FileSource for NoFiles {
+    fn open(&self, _: &Path) -> Option<FileBytes> {
+        None
+    }
+}
+
+/// Files through `std::fs`: for the command line and tests, never inside a probed program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StdFiles;
+
+impl FileSource for StdFiles {
+    fn open(&self, path: &Path) -> Option<FileBytes> {
+        use std::io::Read;
+        use std::os::unix::fs::MetadataExt;
+        // A path may name a FIFO or a terminal, whose open or read would wait for ever.
+        if !std::fs::metadata(path).ok()?.is_file() {
+            return None;
+        }
+        let mut file = std::fs::File::open(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
+        file.read_to_end(&mut bytes).ok()?;
+        Some(FileBytes::new(bytes, FileId { dev: metadata.dev(), ino: metadata.ino() }))
+    }
+}
