@@ -19,7 +19,7 @@ Options:
   -V, --version    the version
 
 Examples:
-  uprobe run -e 'p libc.so.6:openat path=$arg2:string' -- ls /etc
+  uprobe run -e 'p libc.so.6:openat path=$arg2:string' -- du -s /usr/include
   uprobe list libc.so.6 'open*'
   uprobe check probes.toml -- ./app
 
@@ -54,8 +54,8 @@ In PATHs, %p is the process id, %e the program's name, %t the start time (second
 1970) and %% a percent sign. Children are traced too: give each its own file with %p.
 
 Examples:
-  # The files ls opens, and how:
-  uprobe run -e 'p:open libc.so.6:openat path=$arg2:string flags=$arg3:x32' -- ls /etc
+  # The directories du opens, and how:
+  uprobe run -e 'p:open libc.so.6:openat path=$arg2:string flags=$arg3:x32' -- du -s /usr/include
   # Two probes, counts as JSON into a file, events nowhere:
   uprobe run -e 'p libc.so.6:malloc' -e 'p libc.so.6:free' \\
       --output /dev/null --summary counts.json --summary-format json -- git status

@@ -1,16 +1,18 @@
 //! What the user wants, and what would come of it: each probe looked up in the files of a
 //! program before anything is started.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use super::overlay::{self, Overrides};
 use super::program::Program;
 use super::style::Style;
 use super::{EXIT_CONFIG, Failure, eprint, libraries, predict};
-use crate::config::{self, Diagnostic, Loaded, ProbeSpec, Severity};
-use crate::elf::{self, ElfFile, StdFiles};
+use crate::config::{self, Action, Diagnostic, Loaded, ProbeSpec, Severity};
+use crate::elf::{self, ElfError, ElfFile, Resolved, StdFiles, pattern};
 use crate::error::Refusal;
-use crate::place::{ObjectPattern, SymbolPattern, Target};
+use crate::fetch;
+use crate::place::ObjectPattern;
 use crate::trace::summary::Method;
 
 /// A config file and the probes of `-e`, read and checked.
@@ -143,7 +145,12 @@ pub fn against_program<'a>(wanted: &'a Wanted, program: &Program) -> Result<Vec<
         return Err(format!("{}: the library {name} is not found", program.image.display()));
     }
     let mut objects = vec![Object::new(&program.image, true)];
-    objects.extend(libraries.found.iter().map(|path| Object::new(path, false)));
+    for path in &libraries.found {
+        let object = Object::new(path, false);
+        if objects.iter().all(|known| known.path != object.path) {
+            objects.push(object);
+        }
+    }
     Ok(wanted.probes().map(|spec| plan(spec, &objects)).collect())
 }
 
@@ -172,4 +179,112 @@ pub fn report_refusals(plan: &[Planned<'_>]) -> bool {
         .map(|(spec, refusal)| spec.origin.diagnostic(Severity::Error, refusal.to_string(), None))
         .collect();
     report(&refused)
+}
+
+/// A file that is, or may be, mapped into the program.
+struct Object {
+    /// As the loader will call it, which is what names are compared with.
+    called: PathBuf,
+    /// Without links.
+    path: PathBuf,
+    is_exe: bool,
+    /// `None` until a probe asks for it.
+    file: OnceCell<Result<ElfFile, ElfError>>,
+}
+
+impl Object {
+    fn new(path: &Path, is_exe: bool) -> Self {
+        let called = path.to_path_buf();
+        let path = path.canonicalize().unwrap_or_else(|_| called.clone());
+        // The program is known by what /proc/self/exe points to.
+        let called = if is_exe { path.clone() } else { called };
+        Self { called, path, is_exe, file: OnceCell::new() }
+    }
+
+    fn file(&self) -> Result<&ElfFile, Refusal> {
+        let file = self.file.get_or_init(|| ElfFile::open(&self.path, &StdFiles));
+        file.as_ref().map_err(|error| error.refusal(&self.path))
+    }
+
+    fn matches(&self, pattern: &ObjectPattern) -> bool {
+        let same_file = |path: &str| Path::new(path).canonicalize().is_ok_and(|path| path == self.path);
+        pattern::object_matches(pattern, &self.called, self.is_exe, &same_file)
+    }
+}
+
+/// Looks one probe up in those of the objects that it means.
+fn plan<'a>(spec: &'a ProbeSpec, objects: &[Object]) -> Planned<'a> {
+    let planned = |outcome| Planned { spec, outcome };
+    if let Some(what) = spec.not_yet {
+        return planned(Outcome::Refused(Refusal::NotYet { what }));
+    }
+    if let Some(refusal) = spec.actions.iter().find_map(plugin_refusal) {
+        return planned(Outcome::Refused(refusal));
+    }
+    let mut places = Vec::new();
+    let mut refused = None;
+    let mut known = false;
+    for object in objects.iter().filter(|object| object.matches(&spec.place.object)) {
+        known = true;
+        match object.file().and_then(|file| Ok((file, elf::resolve(&spec.place, file, &StdFiles)?))) {
+            Ok((file, found)) => places.extend(found.into_iter().map(|one| place(spec, object, file, one))),
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+    }
+    planned(match (places.is_empty(), refused) {
+        (false, _) => Outcome::Places(places),
+        (true, Some(refusal)) => Outcome::Refused(refusal),
+        (true, None) => {
+            debug_assert!(!known, "an object gives places or a refusal");
+            Outcome::Pending(Refusal::ObjectNotLoaded { object: object_text(&spec.at) })
+        }
+    })
+}
+
+/// Why the handler that an action calls can't be had.
+fn plugin_refusal(action: &Action) -> Option<Refusal> {
+    let Action::Call { plugin, function } = action else { return None };
+    let bad = |why: String| Some(Refusal::BadPlugin { why });
+    // As dlopen does: only a name without a slash is searched for.
+    let path = if plugin.contains('/') { Some(PathBuf::from(plugin)) } else { libraries::find(plugin) };
+    let Some(path) = path.filter(|path| path.is_file()) else {
+        return bad(format!("the plugin '{plugin}' is not found"));
+    };
+    match ElfFile::open(&path, &StdFiles) {
+        Err(error) => bad(format!("the plugin '{plugin}': {error}")),
+        Ok(file) => {
+            let is_there =
+                file.functions(&StdFiles).iter().any(|f| !f.is_local && file.names(f).any(|n| n == function));
+            if is_there { None } else { bad(format!("the plugin '{plugin}' has no function '{function}'")) }
+        }
+    }
+}
+
+/// The object as the user wrote it; nothing before the colon is the program.
+fn object_text(at: &str) -> String {
+    match at.split_once(':') {
+        Some(("", _)) | None => "exe".to_owned(),
+        Some((object, _)) => object.to_owned(),
+    }
+}
+
+fn place(spec: &ProbeSpec, object: &Object, file: &ElfFile, found: Resolved) -> PlannedPlace {
+    let how = predict::method_of(file, &found).and_then(|method| {
+        let is_entry = match &found.bounds {
+            Some(bounds) => bounds.start == found.link,
+            None => found.symbol_offset == 0,
+        };
+        let at = if is_entry { fetch::At::Entry } else { fetch::At::Inside };
+        match fetch::compile(&spec.args, spec.filter.as_ref(), at) {
+            Ok(_) => Ok(method),
+            Err(error) => Err(Refusal::BadFetch { why: error.to_string() }),
+        }
+    });
+    PlannedPlace {
+        object: object.path.clone(),
+        symbol: found.symbol,
+        offset: found.symbol_offset,
+        file_offset: found.offset.0,
+        how,
+    }
 }

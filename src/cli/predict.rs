@@ -2,7 +2,7 @@
 //! the bytes in memory, with the same code.
 
 use crate::addr::LinkAddr;
-use crate::elf::{ElfFile, FileSource, boundary};
+use crate::elf::{Bounds, ElfFile, Resolved, boundary};
 use crate::error::Refusal;
 use crate::insn::{self, MAX_INSN_LEN, Way};
 use crate::trace::summary::Method;
@@ -21,13 +21,26 @@ pub fn method(bytes: &[u8], at: u64) -> Result<Method, Refusal> {
     })
 }
 
-/// The same for a place in a file, which must be the first byte of an instruction.
+/// The same for a place in a file, which must be the first byte of an instruction of the function
+/// whose `bounds` are given.
 ///
 /// # Errors
 /// Why there can be no probe.
-pub fn method_at(file: &ElfFile, link: LinkAddr, files: &dyn FileSource) -> Result<Method, Refusal> {
-    boundary::check(file, link, files)?;
+pub fn method_at(file: &ElfFile, link: LinkAddr, bounds: &Bounds) -> Result<Method, Refusal> {
+    boundary::check(file, link, bounds)?;
     method(file.bytes_at(link, MAX_INSN_LEN), link.0)
+}
+
+/// The same for a place found by its name or offset.
+///
+/// # Errors
+/// Why there can be no probe, or not before the object is loaded (an IFUNC).
+pub fn method_of(file: &ElfFile, place: &Resolved) -> Result<Method, Refusal> {
+    match &place.bounds {
+        _ if place.ifunc => Err(Refusal::IfuncNotReady),
+        Some(bounds) => method_at(file, place.link, bounds),
+        None => Err(Refusal::NotExecutable { offset: place.offset.0 }),
+    }
 }
 
 /// For people: what stands in the text, and the way in brackets.

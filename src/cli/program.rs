@@ -228,7 +228,9 @@ fn elf(head: &[u8]) -> Option<Image> {
         return Some(Image::Unfit("is a 32-bit program; libuprobe is for x86-64".into()));
     }
     if class != 2 || order != 1 || machine != EM_X86_64 {
-        return Some(Image::Unfit(format!("is for another architecture (ELF machine {machine}), not x86-64")));
+        return Some(Image::Unfit(format!(
+            "is for another architecture (ELF machine {machine}), not x86-64"
+        )));
     }
     let kind = word(head, 16, 2)?;
     let (offset, size, count) = (word(head, 32, 8)?, word(head, 54, 2)?, word(head, 56, 2)?);

@@ -124,7 +124,10 @@ fn follows_scripts_to_their_interpreter() {
     // Through env: started at once, since env is not the program that is meant.
     let env = dir.file("env", "#!/usr/bin/env cat\n", 0o755);
     let program = found(env.as_os_str(), search);
-    assert_eq!((&program.path, &program.image), (&PathBuf::from("/usr/bin/cat"), &PathBuf::from("/usr/bin/cat")));
+    assert_eq!(
+        (&program.path, &program.image),
+        (&PathBuf::from("/usr/bin/cat"), &PathBuf::from("/usr/bin/cat"))
+    );
     assert_eq!(program.argv, [OsString::from("cat"), env.into_os_string(), "x".into()]);
 
     // No '#!': given to the shell, as execvp does.

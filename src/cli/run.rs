@@ -57,7 +57,9 @@ impl Options {
             match arg {
                 Arg::Short('c') | Arg::Long("config") => {
                     if options.config.replace(args.value()?.into()).is_some() {
-                        return Err(Failure::Usage("more than one config; put the probes into one file".into()));
+                        return Err(Failure::Usage(
+                            "more than one config; put the probes into one file".into(),
+                        ));
                     }
                 }
                 Arg::Short('e') | Arg::Long("probe") => options.probes.push(args.value()?.string()?),
@@ -149,10 +151,7 @@ fn library() -> Result<PathBuf, Failure> {
             .map(|place| dir.join(place).join(NAME))
             .find(|path| path.is_file())
             .ok_or_else(|| {
-                failed(format!(
-                    "no {NAME} in {} or ../lib; set UPROBE_LIBRARY to its path",
-                    dir.display()
-                ))
+                failed(format!("no {NAME} in {} or ../lib; set UPROBE_LIBRARY to its path", dir.display()))
             })?
     };
     let path = path.canonicalize().map_err(|error| failed(format!("{}: {error}", path.display())))?;

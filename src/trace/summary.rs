@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-pub use super::summary_json::json;
+pub use super::summary_json::{json, json_string};
 pub use super::summary_openmetrics::openmetrics;
 pub use super::summary_table::table;
 

@@ -12,7 +12,7 @@ use super::summary::{Latency, ProbeSummary, Summary, write_escaped};
 /// Those of `out`.
 pub fn json(summary: &Summary<'_>, out: &mut dyn Write) -> fmt::Result {
     write!(out, "{{\"version\":{},\"pid\":{},\"exe\":", summary.version, summary.pid)?;
-    string(out, &summary.exe)?;
+    json_string(out, &summary.exe)?;
     write!(out, ",\"wall_ns\":{},\"probes\":[", summary.wall_ns)?;
     for (i, one) in summary.probes.iter().enumerate() {
         out.write_str(if i == 0 { "\n  " } else { ",\n  " })?;
@@ -23,9 +23,9 @@ pub fn json(summary: &Summary<'_>, out: &mut dyn Write) -> fmt::Result {
 
 fn probe(out: &mut dyn Write, p: &ProbeSummary<'_>) -> fmt::Result {
     out.write_str("{\"name\":")?;
-    string(out, p.name.as_bytes())?;
+    json_string(out, p.name.as_bytes())?;
     out.write_str(",\"at\":")?;
-    string(out, p.at.as_bytes())?;
+    json_string(out, p.at.as_bytes())?;
     out.write_str(",\"object\":")?;
     string_or_null(out, p.object.as_deref())?;
     out.write_str(",\"symbol\":")?;
@@ -54,7 +54,7 @@ fn probe(out: &mut dyn Write, p: &ProbeSummary<'_>) -> fmt::Result {
         if i > 0 {
             out.write_char(',')?;
         }
-        string(out, name.as_bytes())?;
+        json_string(out, name.as_bytes())?;
         out.write_char(':')?;
         numbers(out, buckets)?;
     }
@@ -82,12 +82,16 @@ fn numbers(out: &mut dyn Write, all: &[u64]) -> fmt::Result {
 
 fn string_or_null(out: &mut dyn Write, bytes: Option<&[u8]>) -> fmt::Result {
     match bytes {
-        Some(bytes) => string(out, bytes),
+        Some(bytes) => json_string(out, bytes),
         None => out.write_str("null"),
     }
 }
 
-fn string(out: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
+/// Writes a string of JSON, with its quotes.
+///
+/// # Errors
+/// Those of `out`.
+pub fn json_string(out: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
     out.write_char('"')?;
     write_escaped(out, bytes, |out, c| match c {
         '"' => out.write_str("\\\""),
