@@ -39,7 +39,8 @@ fn build(cells: &[table::Cell]) -> PathBuf {
         fs::rename(&fresh, &path).expect("same directory");
     }
     Program::new("cells.c")
-        .flag("-fno-pie")
+        // A weak function of another object needs the GOT: -fno-pie would make it a constant 0.
+        .flag("-fPIE")
         .flag("-no-pie")
         .flag("-fcf-protection=none")
         .lib(path.display())

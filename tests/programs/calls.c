@@ -14,7 +14,12 @@ FUNCTION long many(long a, long b, long c, long d, long e, long f, long g, doubl
 	KEEP();
 	return a + b + c + d + e + f + g + (long)h;
 }
-FUNCTION long recursive(long n) { KEEP(); return n == 0 ? 0 : n + recursive(n - 1); }
+FUNCTION long recursive(long n)
+{
+	long rest = n == 0 ? 0 : recursive(n - 1);
+	KEEP(); /* or it would become a loop */
+	return n + rest;
+}
 FUNCTION long tail_end(long a) { KEEP(); return a + 7; }
 FUNCTION long tail(long a) { KEEP(); return tail_end(a + 1); }
 /* Two names, one place. */

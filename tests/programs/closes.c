@@ -92,7 +92,7 @@ int main(int argc, char **argv)
 			close_all(way);
 			for (int k = 0; k < 20; k++, worked++)
 				work(k);
-			fill(1100);
+			fill(argc > 3 ? atoi(argv[3]) : 200);
 			for (int k = 0; k < 20; k++, worked++)
 				work(k);
 		}

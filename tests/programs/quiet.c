@@ -33,13 +33,18 @@ int main(void)
 		fclose(file);
 	count("descriptors", "/proc/self/fd");
 	file = fopen("/proc/self/maps", "r");
-	int mappings = 0;
+	unsigned long library_end = 0;
 	while (file && fgets(line, sizeof line, file)) {
-		/* Without the library itself and what it is linked against. */
+		/* Without the library itself and what it is linked against, each with its .bss behind it. */
 		char *path = strchr(line, '/');
-		if (path && (strstr(path, ".so") || strstr(path, "locale")))
+		unsigned long start = 0, end = 0;
+		sscanf(line, "%lx-%lx", &start, &end);
+		int of_library = path && (strstr(path, ".so") || strstr(path, "locale"));
+		int bss = !path && !strchr(line, '[') && start == library_end;
+		if (of_library || bss) {
+			library_end = end;
 			continue;
-		mappings++;
+		}
 		/* Where nobody else is: names of anonymous mappings and their rights. */
 		char rights[8] = "", *name = strchr(line, '[');
 		sscanf(line, "%*s %7s", rights);

@@ -10,9 +10,11 @@ struct outer { uint64_t flags; struct inner *inner; int16_t list[4]; };
 
 FUNCTION int integers(int8_t a, uint16_t b, int32_t c, int64_t d, uint64_t e, uint8_t f) { KEEP(); return a + b + c + (int)d + (int)e + f; }
 FUNCTION int text(const char *a, const char *b, char c) { KEEP(); return a == b || c; }
-FUNCTION int structure(struct outer *o) { KEEP(); return o != NULL; }
+/* What is behind the pointers must be there: the compiler can't see who looks at it. */
+#define SEEN(p) __asm__ volatile("" :: "r"(p) : "memory")
+FUNCTION int structure(struct outer *o) { SEEN(o); return o != NULL; }
 FUNCTION int on_stack(int a, int b, int c, int d, int e, int f, int64_t g, const char *h) { KEEP(); return a + b + c + d + e + f + (int)g + !h; }
-FUNCTION int strings(const char **list) { KEEP(); return list != NULL; }
+FUNCTION int strings(const char **list) { SEEN(list); return list != NULL; }
 FUNCTION int number(long n) { KEEP(); return (int)n; }
 uint32_t datum = 0xfeedbeef;
 
