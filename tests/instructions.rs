@@ -114,10 +114,7 @@ fn each_probed_instruction_does_what_it_does_unprobed() {
 #[test]
 fn each_instruction_with_a_post_handler_does_the_same() {
     let program = program(&table::cells());
-    let launch = |args: &[&str]| {
-        let mode = if args.is_empty() { vec!["post"] } else { args.to_vec() };
-        Launch::new(program).args(mode)
-    };
+    let launch = |args: &[&str]| Launch::new(program).args(args).arg("post");
     let native = launch(&[]).native().run();
     let probed = launch(&[]).run();
     assert_eq!(probed.end, native.end, "{probed}");

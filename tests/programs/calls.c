@@ -5,7 +5,6 @@
 #include <pthread.h>
 
 static long rounds;
-static volatile long sink;
 
 FUNCTION long leaf(long a) { KEEP(); return a * 3 + 1; }
 FUNCTION static long hidden(long a) { KEEP(); return a ^ 0x55; }
@@ -40,8 +39,7 @@ FUNCTION long frame(long a)
 {
 	volatile char buffer[4096];
 	buffer[a & 4095] = (char)a;
-	sink = leaf(buffer[a & 4095]);
-	return sink;
+	return leaf(buffer[a & 4095]) + 1;
 }
 typedef long (*function)(long);
 static volatile function pointer = leaf;

@@ -3,7 +3,7 @@
  * stack. A run with probes must print what a run without prints.
  *   cells            hashes of all cells, counting probes from outside
  *   cells post       the same; with the library, a probe with a post_handler at each cell
- *   cells dump NAME  the whole state after each round of one cell */
+ *   cells dump NAME [post]  the whole state after each round of one cell */
 #include "check.h"
 #include <stdint.h>
 #include <string.h>
@@ -124,7 +124,7 @@ int main(int argc, char **argv)
 	static struct uprobe probes[4096];
 	int registered = 0;
 	__builtin_cpu_init();
-	if (!strcmp(mode, "post") && UPROBE_AVAILABLE()) {
+	if (argc > 1 && !strcmp(argv[argc - 1], "post") && UPROBE_AVAILABLE()) {
 		for (uint64_t i = 0; i < cells_count; i++) {
 			struct uprobe *probe = &probes[i];
 			probe->addr = cells[i].insn;
@@ -151,7 +151,10 @@ int main(int argc, char **argv)
 			h = hash(h, &state_out, sizeof state_out);
 			h = hash(h, cell_memory, sizeof cell_memory);
 			h = hash(h, cell_datum, sizeof cell_datum);
-			h = hash(h, TOP - 128, 128 + 1024);
+			/* The red zone lies below the rsp that is left: a pop takes it up. */
+			const uint8_t *from = (uint8_t *)(uintptr_t)state_out.gpr[RSP];
+			from = from > TOP && from < TOP + 1024 ? from - 128 : TOP - 128;
+			h = hash(h, from, (size_t)(TOP + 1024 - from));
 			if (!strcmp(mode, "dump")) {
 				printf("%s round %u\n", cells[i].name, round);
 				words("gpr", state_out.gpr, 16);

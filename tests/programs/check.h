@@ -10,7 +10,11 @@
 #include <stdlib.h>
 
 /* Called, never inlined, never dropped, and visible to the compiler only as a call. */
+#ifdef __clang__
 #define FUNCTION __attribute__((noinline, used))
+#else
+#define FUNCTION __attribute__((noinline, used, noipa)) /* nor cloned under another name */
+#endif
 #define KEEP() __asm__ volatile("" ::: "memory")
 
 /* `hits PLACE NUMBER`: read by the harness. */
