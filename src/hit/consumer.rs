@@ -188,7 +188,7 @@ impl Consumer {
 
     /// Counts a hit that no handler sees. Signal-safe.
     pub fn miss(&self) {
-        if !self.alive.load(Relaxed) {
+        if !self.alive.load(SeqCst) {
             return;
         }
         match self.role {

@@ -35,7 +35,7 @@ impl Registry {
     ) -> Result<&'static ProbePoint, Refusal> {
         let at = resolved.link.at(module.bias);
         if let Some(known) = live_point(at.0) {
-            return Ok(known);
+            return still_the_same(known);
         }
         if !file.is_executable(resolved.link) {
             return Err(Refusal::NotExecutable { offset: resolved.offset.0 });
@@ -64,7 +64,7 @@ impl Registry {
     /// The same for an address without a symbol: what an IFUNC chose, a gate, an address of the C API.
     pub(super) fn prepare_address(&mut self, at: u64) -> Result<&'static ProbePoint, Refusal> {
         if let Some(known) = live_point(at) {
-            return Ok(known);
+            return still_the_same(known);
         }
         let found = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let Some(module) = found else {
@@ -226,6 +226,9 @@ impl Registry {
                     point.armed.store(false, SeqCst);
                     self.refuse_at(point, &Refusal::TextNotWritable { errno });
                 }
+            } else if byte_at(point.at).is_some_and(|byte| byte != INT3) {
+                // Not ours any more: the object went away, or somebody wrote there after us.
+                point.armed.store(false, SeqCst);
             } else if self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok() {
                 point.armed.store(false, SeqCst);
             }
@@ -239,12 +242,36 @@ impl Registry {
                 instance.refusal = Some(refusal.clone());
             }
         }
+        // They don't know of it any more, and could not take themselves off later.
+        self.publish(point, Vec::new());
     }
 }
 
 /// The usable point at `at`, if there is one.
 fn live_point(at: u64) -> Option<&'static ProbePoint> {
     point::lookup(at).filter(|point| !point.gone.load(Acquire))
+}
+
+fn byte_at(at: u64) -> Option<u8> {
+    let mut byte = [0];
+    (SafeMemory.read(at, &mut byte) == 1).then_some(byte[0])
+}
+
+/// A place that was probed before: nobody has written there since.
+fn still_the_same(point: &'static ProbePoint) -> Result<&'static ProbePoint, Refusal> {
+    if point.armed.load(Relaxed) {
+        return Ok(point);
+    }
+    let memory = read_text(point.at);
+    let original = point.displaced.original();
+    if memory.starts_with(original) {
+        Ok(point)
+    } else if memory.first() == Some(&INT3) {
+        Err(Refusal::ForeignBreakpoint)
+    } else {
+        let len = original.len().min(memory.len());
+        Err(Refusal::TextChanged { file: original.to_vec(), memory: memory[..len].to_vec() })
+    }
 }
 
 fn has_listener(point: &ProbePoint) -> bool {

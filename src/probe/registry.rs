@@ -156,7 +156,8 @@ impl Registry {
             }
             consumers.push(instance.consumer);
         }
-        self.settle(&restore);
+        // Nothing is unmapped, and something else mapped there, between the look and the write.
+        with_objects_held(|| self.settle(&restore));
         consumers
     }
 
@@ -179,7 +180,7 @@ impl Registry {
             instance.consumer().alive.store(on && !crashed, SeqCst);
             points.extend(instance.points.iter().copied());
         }
-        self.settle(&points);
+        with_objects_held(|| self.settle(&points));
         self.publish_addresses();
         self.retirement.reclaim();
     }

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::*;
 
 use crate::hit::{output, process};
 use crate::sys::{self, Fd};
@@ -46,7 +47,8 @@ pub fn open_log(naming: &Naming, template: &str) -> Result<i32, i32> {
     let fd = Fd::open(&path, libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOCTTY, 0o666)?;
     let regular = fd.stat()?.st_mode & libc::S_IFMT == libc::S_IFREG;
     if regular && lock(&fd, libc::LOCK_EX | libc::LOCK_NB) {
-        if !written_by_this_process(&path) {
+        // Opened again (the program closed all it had) it goes on, whoever's events it begins with.
+        if process::page().log_begun.swap(1, Relaxed) == 0 && !written_by_this_process(&path) {
             // SAFETY: no pointers.
             let _ = unsafe { sys::syscall3(libc::SYS_ftruncate, fd.raw() as usize, 0, 0) };
         }
@@ -76,9 +78,12 @@ pub fn stderr_log() -> Option<i32> {
 pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), i32> {
     let path = naming.path(template);
     let mut candidate = path.clone();
+    // After an execve that failed, this program's own is written again.
+    let own = process::page().report_number.load(Relaxed);
     for number in 1..100 {
         let name = terminated(&candidate).ok_or(libc::EINVAL)?;
-        if !written_by_this_process(&name) {
+        if number == own || (own == 0 && !written_by_this_process(&name)) {
+            process::page().report_number.store(number, Relaxed);
             break;
         }
         let mut numbered = path.clone().into_os_string();

@@ -78,11 +78,14 @@ unsafe extern "C" fn after_fork() {
 /// A child with memory of its own: its counts, its clock, its files are its own.
 fn on_fork_child() {
     thread::after_fork();
+    actions::after_fork();
     consumer::reset_all();
     process::page().start_ns.store(clock::now_ns(), Relaxed);
     if let Some(settings) = SETTINGS.get() {
         if settings.output.path.as_deref().is_some_and(|path| path.contains("%p")) {
             output::forget();
+        } else {
+            process::page().log_begun.store(1, Relaxed);
         }
         if !settings.follow {
             process::page().finished.store(process::SILENT, Relaxed);

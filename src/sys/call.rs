@@ -76,6 +76,13 @@ pub fn thread_exists(pid: i32, tid: i32) -> bool {
     tgkill(pid, tid, 0) != Err(libc::ESRCH)
 }
 
+/// Whether the file whose name is at `path` may be executed. A name that can't be read is none.
+#[must_use]
+pub fn is_executable(path: usize) -> bool {
+    // SAFETY: the kernel reads the name, or says EFAULT.
+    unsafe { syscall3(libc::SYS_access, path, libc::X_OK as usize, 0) }.is_ok()
+}
+
 /// sched_yield(2).
 pub fn yield_now() {
     // SAFETY: no arguments.
