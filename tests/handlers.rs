@@ -104,7 +104,7 @@ mod several {
              unregister: 0\n\
              hits 1 2\n\
              none: Invalid argument\n\
-             one twice: Device or resource busy\n",
+             one twice: Invalid argument\n",
         );
     }
 
@@ -127,7 +127,7 @@ mod several {
              NULL: -EINVAL\n\
              unregister NULL: -EINVAL\n\
              once: 0\n\
-             twice: -EBUSY\n\
+             twice: -EINVAL\n\
              hits 1\n\
              unregister: 0\n\
              unregister again: -EINVAL\n\

@@ -79,6 +79,7 @@ unsafe extern "C" fn after_fork() {
 fn on_fork_child() {
     thread::after_fork();
     consumer::reset_all();
+    files::forget_report();
     process::page().start_ns.store(clock::now_ns(), Relaxed);
     if let Some(settings) = SETTINGS.get() {
         if settings.output.path.as_deref().is_some_and(|path| path.contains("%p")) {
