@@ -109,10 +109,7 @@ fn regexes() {
     let names = labels(&regex(&libc, "^(open|read)at(64)?$"));
     assert_eq!(names, "openat");
     let refusal = regex(&libc, "no such name at all").unwrap_err();
-    assert_eq!(
-        refusal.to_string(),
-        format!("no-symbol: '{LIBC}' has no function '/no such name at all/'")
-    );
+    assert_eq!(refusal.to_string(), format!("no-symbol: '{LIBC}' has no function '/no such name at all/'"));
 }
 
 #[test]

@@ -141,7 +141,9 @@ impl<'f> Resolver<'f> {
             if functions.iter().any(|s| !is_hidden(s)) {
                 functions.retain(|s| !is_hidden(s));
             } else if functions.iter().any(|s| s.link != functions[0].link) {
-                let candidates = functions.iter().map(written).collect();
+                let mut candidates: Vec<String> = functions.iter().map(written).collect();
+                candidates.sort_unstable();
+                candidates.dedup();
                 return Err(Refusal::AmbiguousSymbol { symbol: asked.to_owned(), candidates });
             }
         }
