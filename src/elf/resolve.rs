@@ -243,7 +243,9 @@ impl<'f> Resolver<'f> {
     }
 
     fn at_offset(&self, offset: FileOffset) -> Result<Resolved, Refusal> {
+        // Made-up segments may lie over each other; then the offset may be nowhere in memory.
         let link = self.file.link_of(offset).filter(|&link| self.file.is_executable(link));
+        let link = link.filter(|&link| self.file.offset_of(link) == Some(offset));
         let Some(link) = link else { return Err(Refusal::NotExecutable { offset: offset.0 }) };
         let symbol = self.file.symbolize_with(link, self.files);
         Ok(Resolved {
