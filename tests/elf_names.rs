@@ -5,7 +5,7 @@ mod elf_support;
 use std::path::PathBuf;
 
 use elf_support::{directory, exact, glob, labels, one, parse, regex, run, sorted_labels, write};
-use uprobe::elf::{ElfFile, demangle};
+use uprobe::elf::{ElfFile, STACK_NEEDED, demangle};
 
 const CPP: &str = r#"
 #include <string>
@@ -216,4 +216,27 @@ fn exponential_names_are_given_up() {
     name.push_str(&"P".repeat(20_000));
     name.push('i');
     assert_eq!(demangle(&name), None);
+}
+
+/// A stack that is too small ends the test process.
+#[test]
+fn deep_names_keep_to_the_stack_that_is_promised() {
+    let deep = || {
+        for unit in [
+            "P", "A3_", "N", "F", "I", "IP", "LZ", "X", "DT", "NS_", "1aI", "1aIXad", "FP", "M1a", "XplLi1E",
+            "ZN",
+        ] {
+            for depth in [50, 90, 95, 96, 120, 500, 1000] {
+                for head in ["_Z", "_Z1f", "_R", "_RIC1a"] {
+                    for middle in ["i", "1a", "C1a", "h"] {
+                        let mut name = format!("{head}{}{middle}", unit.repeat(depth));
+                        let _ = demangle(&name);
+                        name.push_str(&"E".repeat(depth));
+                        let _ = demangle(&name);
+                    }
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(STACK_NEEDED).spawn(deep).unwrap().join().unwrap();
 }

@@ -12,6 +12,9 @@ use super::source::{FileBytes, FileId, FileSource};
 use super::symtab::{SymbolSource, SymbolTable, SymbolView};
 use crate::addr::{FileOffset, LinkAddr};
 
+/// `DF_1_PIE` in `DT_FLAGS_1`: a program, though `ET_DYN`.
+const DF_1_PIE: u64 = 0x0800_0000;
+
 /// How the ends of a function are known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BoundsFrom {
@@ -145,7 +148,8 @@ impl ElfFile {
     /// A program that no dynamic loader starts, so that nothing can be preloaded into it.
     #[must_use]
     pub fn is_static(&self) -> bool {
-        self.layout.interp.is_none() && self.layout.entry != LinkAddr(0) && self.soname().is_none()
+        let is_pie = || self.layout.dynamic.as_ref().is_some_and(|d| d.flags_1 & DF_1_PIE != 0);
+        self.layout.interp.is_none() && (self.layout.kind == ElfKind::Exec || is_pie())
     }
 
     /// Where the byte at `link` is in the file; `None` where nothing is loaded from it.
