@@ -170,10 +170,10 @@ impl SymbolMatcher {
     /// A regular expression, found anywhere in the name.
     ///
     /// # Errors
-    /// When it is wrong or too large.
-    pub fn regex(pattern: &str) -> Result<Self, Box<BuildError>> {
+    /// What is wrong with it.
+    pub fn regex(pattern: &str) -> Result<Self, String> {
         let config = Config::new().nfa_size_limit(Some(1 << 20));
-        let regex = Regex::builder().configure(config).build(pattern)?;
+        let regex = Regex::builder().configure(config).build(pattern).map_err(|error| reason(&error))?;
         // With none of these left, whatever stands in the pattern stands in each match.
         let parts = pattern.replace(".*", " ");
         let literal = (!parts.contains(['|', '?', '*', '{', '[', '(', '\\'])).then_some(parts.as_str());
@@ -217,6 +217,14 @@ impl SymbolMatcher {
         let matches =
             self.is_match(&full) || (self.base && demangler.base().is_some_and(|base| self.is_match(&base)));
         matches.then_some(full)
+    }
+}
+
+fn reason(error: &BuildError) -> String {
+    match error.syntax_error() {
+        Some(error) => error.to_string(),
+        None if error.size_limit().is_some() => "it is too large".to_owned(),
+        None => error.to_string(),
     }
 }
 
@@ -345,8 +353,9 @@ mod tests {
             let matcher = SymbolMatcher::regex(pattern).unwrap();
             assert_eq!(matcher.match_symbol(name).is_some(), expected, "{pattern} {name}");
         }
-        assert!(SymbolMatcher::regex("(").is_err());
-        assert!(SymbolMatcher::regex("(a{1000}){1000}").is_err());
+        let error = |pattern| SymbolMatcher::regex(pattern).err().unwrap();
+        assert!(error("(").ends_with("error: unclosed group"), "{}", error("("));
+        assert_eq!(error("(a{1000}){1000}"), "it is too large");
     }
 
     #[test]

@@ -235,7 +235,8 @@ impl<'f> Resolver<'f> {
 
     fn bounds(&self, start: LinkAddr, size: u64) -> Option<Bounds> {
         if size == 0 {
-            return self.file.bounds_at(start);
+            // Whatever it is in: where a symbol is, an instruction begins.
+            return self.file.bounds_at(start).map(|bounds| Bounds { start, ..bounds });
         }
         let segment = self.file.layout().segment_at(start)?;
         let end = LinkAddr(start.0.saturating_add(size).min(segment.file_end()));
