@@ -42,6 +42,7 @@ fn what_is_no_object_says_why() {
         (with(16, &[9, 9]), "this is neither a program nor a shared object (ELF type 2313)"),
         (with(56, &[0, 0]), "the file has no segment to load"),
         (with(54, &[0, 0]), "the file has no segment to load"),
+        (with(56, &[0xff, 0xff]), "the file has 65535 program headers, too many to load"),
         (parse(&good[..40]).unwrap_err(), "the file is cut off: its file header at 0x0 lie beyond the end"),
         (
             parse(&good[..100]).unwrap_err(),

@@ -465,3 +465,21 @@ fn compilers_copies_are_named_to_who_asks_for_the_original() {
         }
     }
 }
+
+#[test]
+fn data_in_the_executable_segment_is_not_executable() {
+    let path = program("noseparate-code", &["-Wl,-z,noseparate-code"]);
+    let file = parse(&path);
+    let text = run(path.parent().unwrap(), "readelf", &["-SW", "program"]);
+    let rodata = text.lines().find(|line| line.contains(" .rodata ")).unwrap();
+    let words: Vec<&str> = rodata.split_once(".rodata").unwrap().1.split_whitespace().collect();
+    let offset = u64::from_str_radix(words[2], 16).unwrap();
+    let main = one(exact(&file, "main"));
+    let segment = *file.load_segments().iter().find(|s| s.executable).unwrap();
+    assert!(
+        segment.offset.0 <= offset && offset < segment.offset.0 + segment.file_size,
+        "shares the segment"
+    );
+    assert!(main.offset.0 < segment.offset.0 + segment.file_size);
+    assert_eq!(at_offset(&file, offset), Err(Refusal::NotExecutable { offset }));
+}

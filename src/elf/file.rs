@@ -168,10 +168,11 @@ impl ElfFile {
         Some(segment.link.add(offset.0 - segment.offset.0))
     }
 
-    /// Whether the byte at `link` comes from the file and can be run.
+    /// Whether the byte at `link` comes from the file and can be run: it is mapped executable, and in no
+    /// section that is said to be data (`.rodata` shares the segment with `-z noseparate-code`).
     #[must_use]
     pub fn is_executable(&self, link: LinkAddr) -> bool {
-        self.layout.segment_at(link).is_some_and(|s| s.executable)
+        self.layout.is_code(link)
     }
 
     /// Up to `len` bytes at `link`; fewer, or none, where the segment ends.
@@ -244,10 +245,10 @@ impl ElfFile {
     }
 
     /// The function that covers `at`: by a symbol with a size, by `.eh_frame`, or else from the last
-    /// symbol (or the section's start) to whatever comes next. `None` outside executable segments.
+    /// symbol (or the section's start) to whatever comes next. `None` outside code.
     #[must_use]
     pub fn bounds_at(&self, at: LinkAddr) -> Option<Bounds> {
-        let segment = *self.layout.segment_at(at).filter(|s| s.executable)?;
+        let segment = *self.layout.segment_at(at).filter(|_| self.layout.is_code(at))?;
         let functions = self.known_functions();
         if let Some(function) = functions.covering(at) {
             let end = function.link.add(function.size);
@@ -272,12 +273,10 @@ impl ElfFile {
         frame_end: Option<u64>,
         next_frame: Option<u64>,
     ) -> Bounds {
-        let section =
-            self.layout.sections.iter().find(|s| s.is_executable() && s.link <= at.0 && at.0 < s.end());
         let (mut start, mut end) = (segment.link.0, segment.file_end());
-        if let Some(section) = section {
-            start = start.max(section.link);
-            end = end.min(section.end());
+        if let Some((section_start, section_end)) = self.layout.code_section_at(at) {
+            start = start.max(section_start);
+            end = end.min(section_end);
         }
         start = start.max(frame_end.filter(|&end| end <= at.0).unwrap_or(0));
         let (before, after) = self.known_functions().around(at);
