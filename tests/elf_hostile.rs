@@ -7,6 +7,7 @@ mod exercise;
 mod mutate;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use elf_support::LIBC;
@@ -92,4 +93,105 @@ fn damaged() {
     }
     println!("{tried} files, {parsed} accepted");
     assert!(tried > 100 && parsed > tried / 4, "{tried} files, {parsed} accepted");
+}
+
+/// A file of one executable segment with just these symbols: (name, address, size).
+fn made_up(strings: &[u8], symbols: &[(u32, u64, u64)]) -> Vec<u8> {
+    const TEXT: usize = 1 << 20;
+    let mut file = vec![0u8; 64 + 56];
+    let strings_at = file.len();
+    file.extend_from_slice(strings);
+    let symbols_at = file.len();
+    file.extend_from_slice(&[0; 24]);
+    for &(name, link, size) in symbols {
+        file.extend_from_slice(&name.to_le_bytes());
+        // STB_GLOBAL STT_FUNC, default visibility, section 3.
+        file.extend_from_slice(&[0x12, 0, 3, 0]);
+        file.extend_from_slice(&link.to_le_bytes());
+        file.extend_from_slice(&size.to_le_bytes());
+    }
+    let symbols_end = file.len();
+    let sections_at = file.len();
+    let section = |kind: u32, flags: u64, link: usize, at: usize, size: usize, linked: u32| {
+        let mut header = Vec::new();
+        header.extend_from_slice(&[0; 4]);
+        header.extend_from_slice(&kind.to_le_bytes());
+        header.extend_from_slice(&flags.to_le_bytes());
+        for word in [link, at, size] {
+            header.extend_from_slice(&(word as u64).to_le_bytes());
+        }
+        header.extend_from_slice(&linked.to_le_bytes());
+        header.resize(64, 0);
+        header
+    };
+    let text_at = sections_at + 4 * 64;
+    file.extend(section(0, 0, 0, 0, 0, 0));
+    file.extend(section(3, 0, 0, strings_at, strings.len(), 0));
+    file.extend(section(2, 0, 0, symbols_at, symbols_end - symbols_at, 1));
+    file.extend(section(1, 6, text_at, text_at, TEXT, 0));
+    file.resize(text_at + TEXT, 0x90);
+    let put = |file: &mut Vec<u8>, at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(&mut file, 0, b"\x7fELF\x02\x01\x01");
+    put(&mut file, 16, &[3, 0, 62, 0, 1]);
+    put(&mut file, 32, &64u64.to_le_bytes());
+    put(&mut file, 40, &(sections_at as u64).to_le_bytes());
+    put(&mut file, 52, &[64, 0, 56, 0, 1, 0, 64, 0, 4, 0, 1, 0]);
+    let len = file.len() as u64;
+    put(&mut file, 64, &[1, 0, 0, 0, 5, 0, 0, 0]);
+    for (at, word) in [(72, 0), (80, 0), (88, 0), (96, len), (104, len), (112, 4096)] {
+        put(&mut file, at, &word.to_le_bytes());
+    }
+    file
+}
+
+/// Files made to be slow: the cost must not grow with the square of their size.
+#[test]
+fn made_to_be_slow() {
+    const MANY: u32 = 50_000;
+    let text = |strings: &[u8]| (64 + 56 + strings.len() + (MANY as usize + 1) * 24 + 4 * 64) as u64;
+    let one_name = b"\0twice\0".to_vec();
+    let mut long = vec![b'a'; 60_000];
+    long[0] = 0;
+    long.push(0);
+    // Identifiers of fifty letters, each name a suffix of the one before.
+    let mut mangled = b"\0".to_vec();
+    for _ in 0..600 {
+        mangled.extend_from_slice(b"_ZN4shop4CartIS0_IS1_IS2_IS3_EEEE3addIS4_EEvT_S5_S6_PFvS7_S8_E");
+    }
+    mangled.push(0);
+    let deep = b"\0_Z1fIPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPPiEvT_S0_S1_S2_S3_S4_S5_S6_\0".to_vec();
+    type Symbols = Vec<(u32, u64, u64)>;
+    let each = |make: &dyn Fn(u32) -> (u32, u64, u64)| -> Symbols { (0..MANY).map(make).collect() };
+    let table: Vec<(&str, Vec<u8>, Symbols)> = vec![
+        ("one name, one address", one_name.clone(), each(&|_| (1, text(&one_name), 1))),
+        ("one name, many addresses", one_name.clone(), each(&|i| (1, text(&one_name) + u64::from(i), 1))),
+        ("long names, one address", long.clone(), each(&|i| (1 + i, text(&long), 1))),
+        ("long names, many addresses", long.clone(), each(&|i| (1 + i, text(&long) + u64::from(i), 0))),
+        (
+            "one around all",
+            one_name.clone(),
+            each(&|i| (1, text(&one_name) + u64::from(i), if i == 0 { u64::MAX } else { 0 })),
+        ),
+        (
+            "pieces of mangled names",
+            mangled.clone(),
+            each(&|i| (1 + i % 36_000, text(&mangled) + u64::from(i), 1)),
+        ),
+        // Demangling costs the same for each: linear, but high.
+        (
+            "deep names",
+            deep.clone(),
+            (0..MANY / 10)
+                .map(|i| (1, text(&deep) - u64::from(MANY - MANY / 10) * 24 + u64::from(i), 1))
+                .collect(),
+        ),
+    ];
+    for (name, strings, symbols) in table {
+        let bytes = made_up(&strings, &symbols);
+        let begun = Instant::now();
+        assert!(exercise(bytes, Arc::default()), "{name}");
+        let took = begun.elapsed();
+        println!("{name}: {took:?}");
+        assert!(took < 2 * LONG, "{name}: {took:?}");
+    }
 }
