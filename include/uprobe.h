@@ -68,7 +68,7 @@ struct uprobe {
 #endif
 
 /* -ENOENT no such object or symbol, -EINVAL not a place for a probe, -EILSEQ not an
- * instruction boundary, -EBUSY somebody else's int3 or registered already, -ENOMEM. */
+ * instruction boundary, -EBUSY somebody else's int3, -ENOMEM; -EINVAL too where it is registered already. */
 UPROBE_WEAK int register_uprobe(struct uprobe *);
 UPROBE_WEAK int unregister_uprobe(struct uprobe *);
 /* All or nothing. */

@@ -1,6 +1,14 @@
 //! One to one with `include/uprobe.h`, and the initialiser of the shared library.
+//!
+//! Every call may come from any thread and from handlers. Errors are negative errno values; nothing
+//! here aborts or prints: a panic of ours is an error like any other.
 
-/// DT_INIT of `libuprobe.so` (see `build.rs`).
-#[unsafe(no_mangle)]
-#[allow(unsafe_code)]
-pub extern "C" fn uprobe_init(_argc: i32, _argv: *const *const i8, _envp: *const *const i8) {}
+mod init;
+mod reads;
+mod register;
+
+pub use init::uprobe_init;
+pub use reads::{uprobe_read, uprobe_read_string};
+pub use register::{
+    disable_uprobe, enable_uprobe, register_uprobe, register_uprobes, unregister_uprobe, unregister_uprobes,
+};

@@ -1,1 +1,11 @@
-//! placeholder
+//! Code memory: slots near the program's text, and writing to the text itself.
+//!
+//! Ordinary Rust, called with the registry's lock held.
+
+mod arena;
+mod maps;
+mod poke;
+
+pub use arena::{Arenas, Neighbourhood};
+pub use maps::{MapEntry, free_gaps, mapping_at, read_maps};
+pub use poke::Poker;

@@ -128,6 +128,13 @@ impl ElfFile {
         self.dynamic_string(self.layout.dynamic.as_ref()?.soname?)
     }
 
+    /// The first of its own functions that the loader calls (`DT_INIT`), after relocating it.
+    #[must_use]
+    pub fn init(&self) -> Option<LinkAddr> {
+        let init = LinkAddr(self.layout.dynamic.as_ref()?.init?);
+        self.is_executable(init).then_some(init)
+    }
+
     fn dynamic_string(&self, at: u64) -> Option<&str> {
         let strings = LinkAddr(self.layout.dynamic.as_ref()?.strtab);
         std::str::from_utf8(string_at(self.layout.bytes_from(&self.bytes, strings), at)?).ok()

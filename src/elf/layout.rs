@@ -86,6 +86,7 @@ pub(super) struct Dynamic {
     pub(super) versym: u64,
     pub(super) verdef: u64,
     pub(super) soname: Option<u64>,
+    pub(super) init: Option<u64>,
     pub(super) needed: Vec<u64>,
     pub(super) flags_1: u64,
 }
@@ -349,6 +350,7 @@ fn read_dynamic(bytes: &[u8], offset: u64, size: u64) -> Dynamic {
             elf::DT_VERDEF => dynamic.verdef = value,
             elf::DT_SONAME => dynamic.soname = Some(value),
             elf::DT_FLAGS_1 => dynamic.flags_1 = value,
+            elf::DT_INIT => dynamic.init = Some(value),
             elf::DT_NEEDED => dynamic.needed.push(value),
             _ => {}
         }

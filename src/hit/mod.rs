@@ -1,1 +1,31 @@
-//! placeholder
+//! What runs at a hit, in the probed thread, inside a signal handler.
+//!
+//! The rules here: no allocation (but for a thread's first hit, by mmap), no lock, no std I/O, no
+//! panic, no unwinding, no lazily allocated TLS, no call into libc. Every other module is ordinary Rust.
+//!
+//! ```text
+//!   program text          kernel              here
+//!   int3  ──────────────► SIGTRAP ──────────► trap::on_trap
+//!                                               point::lookup(rip - 1)
+//!                                               each consumer: fetch, filter, count, log, handlers
+//!                                               displaced instruction:
+//!   next instruction ◄── sigreturn ◄──────────    emulate: effect computed on the saved registers
+//!   slot: insn, jmp next ◄ sigreturn ◄────────    boost:   runs in the slot, jumps back
+//!   slot: insn, int3 ◄──── sigreturn ◄────────    step:    runs in the slot, traps again,
+//!                          SIGTRAP ───────────►            post_handlers, back to the next instruction
+//! ```
+
+pub mod actions;
+pub mod asm;
+pub mod clock;
+pub mod consumer;
+pub mod fault;
+pub mod frame;
+pub mod gates;
+pub mod memory;
+pub mod output;
+pub mod point;
+pub mod process;
+pub mod slots;
+pub mod thread;
+pub mod trap;

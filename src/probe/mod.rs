@@ -1,1 +1,20 @@
-//! placeholder
+//! The registry: what was asked for, where it is, and how it gets into the text and out again.
+//!
+//! Ordinary Rust under one lock ([`lock`]). The order is always prepare, commit, retire: nothing is
+//! visible to a hit before it is complete, and nothing a hit may be reading is freed.
+//!
+//! `Request` (a config's probe, a struct of the C API) ─ resolved in each loaded object ─►
+//! `Instance` (one place in one file, with its `Consumer`) ─ once or more in memory ─► `ProbePoint`
+
+mod commit;
+mod instance;
+pub mod lock;
+mod modules;
+mod registry;
+mod resolve;
+mod retire;
+
+pub use instance::{Instance, Maker, Request, State};
+pub use modules::{MappedFiles, Module, list_modules, with_objects_held};
+pub use registry::Registry;
+pub use retire::wait_until_idle;

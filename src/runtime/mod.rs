@@ -1,1 +1,9 @@
-//! placeholder
+//! The engine in a process: starting, gates, the dynamic linker's hook, files, the end.
+
+pub mod files;
+pub mod gates;
+pub mod messages;
+pub mod plugins;
+pub mod report;
+pub mod start;
+pub mod watch;

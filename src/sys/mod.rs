@@ -1,1 +1,13 @@
-//! placeholder
+//! Raw calls to the kernel, and what else replaces libc in our own code.
+//!
+//! Nothing here goes through libc: its functions may be probed, are cancellation points, set
+//! errno, and take locks the program may hold. Everything is async-signal-safe.
+
+mod alloc;
+mod call;
+mod file;
+mod string;
+
+pub use alloc::Allocator;
+pub use call::*;
+pub use file::{Fd, FileId, Mapping, file_id, map_stack, parse_u64, read_whole, stat_raw, write_raw};

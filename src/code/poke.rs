@@ -1,0 +1,99 @@
+//! Writing to text that may be executing: never through a writable mapping of it.
+//!
+//! /proc/self/mem ignores page protection, does not split mappings, and one byte of it is atomic. The
+//! descriptor is opened at start (a process that is no longer dumpable can't), kept at a high number,
+//! and verified before use: a program that closes all descriptors closes ours too, and one inherited
+//! over fork would write the parent.
+
+use std::ffi::CStr;
+
+use crate::sys::{self, Fd};
+
+/// Writes text.
+#[derive(Debug, Default)]
+pub struct Poker {
+    memory: Option<(Fd, FdMark)>,
+}
+
+/// What tells our open /proc/self/mem from whatever else may have its number now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct FdMark {
+    pid: i32,
+    dev: u64,
+    ino: u64,
+}
+
+const MEMORY: &CStr = c"/proc/self/mem";
+
+impl Poker {
+    /// Opens /proc/self/mem where it can be.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut poker = Self::default();
+        poker.open();
+        poker
+    }
+
+    fn open(&mut self) {
+        self.memory = None;
+        let Ok(fd) = Fd::open(MEMORY, libc::O_RDWR, 0) else { return };
+        let fd = fd.move_high();
+        if let Some(mark) = mark_of(&fd) {
+            self.memory = Some((fd, mark));
+        }
+    }
+
+    /// A descriptor that certainly is our own memory now.
+    fn verified(&mut self) -> Option<&Fd> {
+        let valid = self.memory.as_ref().is_some_and(|(fd, mark)| mark_of(fd) == Some(*mark));
+        if !valid {
+            if let Some((fd, _)) = self.memory.take() {
+                // The number belongs to the program now, or to our parent's memory: an inherited
+                // descriptor of ours is closed, somebody else's left alone.
+                if mark_of(&fd).is_some_and(|mark| mark.pid == sys::getpid()) {
+                    let _ = fd.into_raw();
+                }
+            }
+            self.open();
+        }
+        self.memory.as_ref().map(|(fd, _)| fd)
+    }
+
+    /// Writes `bytes` at `address`, whatever the protection there.
+    ///
+    /// # Errors
+    /// errno of the last way tried.
+    pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), i32> {
+        let written = match self.verified() {
+            Some(fd) => fd.write_at(bytes, address),
+            None => Err(libc::EACCES),
+        };
+        match written {
+            Ok(n) if n == bytes.len() => Ok(()),
+            Ok(_) => Err(libc::EIO),
+            Err(_) => write_through_protection(address, bytes),
+        }
+    }
+}
+
+fn mark_of(fd: &Fd) -> Option<FdMark> {
+    let stat = fd.stat().ok()?;
+    Some(FdMark { pid: sys::getpid(), dev: stat.st_dev, ino: stat.st_ino })
+}
+
+/// The fallback: the pages made writable, execute kept, for the moment of the write.
+fn write_through_protection(address: u64, bytes: &[u8]) -> Result<(), i32> {
+    let target = address as *const u8;
+    // SAFETY: execute stays allowed, so threads in these pages go on; the protection is restored.
+    let _guard =
+        unsafe { region::protect_with_handle(target, bytes.len(), region::Protection::READ_WRITE_EXECUTE) }
+            .map_err(|error| match error {
+            region::Error::SystemCall(error) => error.raw_os_error().unwrap_or(libc::EACCES),
+            _ => libc::EACCES,
+        })?;
+    for (offset, byte) in bytes.iter().enumerate() {
+        // SAFETY: just made writable; one byte at a time is atomic.
+        unsafe { std::ptr::write_volatile((address as usize + offset) as *mut u8, *byte) };
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! The TOML document: its tables, and what TOML itself finds wrong with it.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::diagnostic::Report;
+use crate::config::located::Located;
+use crate::config::name::Names;
+use crate::config::probe::Draft;
+use crate::config::spec::{Config, OutputFormat, SummaryFormat};
+use crate::config::table::{Table, type_name};
+use crate::config::take_name;
+
+/// Keys at the top of the file.
+const KEYS: [&str; 4] = ["output", "summary", "probe", "follow"];
+/// Keys of `[output]` and `[summary]`.
+const SINK_KEYS: [&str; 2] = ["path", "format"];
+/// More probes than this in one file are an accident; a glob covers any number of places.
+const MAX_PROBES: usize = 100_000;
+
+/// Reads the whole document; everything wrong goes to `report`.
+pub(super) fn read(text: &str, report: &mut Report<'_>) -> Config {
+    let mut config = Config::default();
+    let document = match DeTable::parse(text) {
+        Ok(document) => document,
+        Err(e) => {
+            let (range, message) = explain(text, &e);
+            report.error(range, message);
+            return config;
+        }
+    };
+    let top = Table::new(document.get_ref(), "the config", 0..0);
+    top.check_keys(&KEYS, report);
+    config.follow = top.boolean("follow", report).unwrap_or(true);
+    if let Some(table) = sink(&top, "output", "[output]", report) {
+        let formats =
+            [("text", OutputFormat::Text), ("json", OutputFormat::Json), ("trace", OutputFormat::Trace)];
+        config.output.path = path(&table, report);
+        config.output.format = match table.choice("format", &formats, report) {
+            Some((OutputFormat::Trace, range)) => {
+                report.not_yet(range, "output format 'trace'");
+                OutputFormat::Text
+            }
+            Some((format, _)) => format,
+            None => OutputFormat::Text,
+        };
+    }
+    if let Some(table) = sink(&top, "summary", "[summary]", report) {
+        let formats = [
+            ("table", SummaryFormat::Table),
+            ("json", SummaryFormat::Json),
+            ("openmetrics", SummaryFormat::OpenMetrics),
+            ("none", SummaryFormat::None),
+        ];
+        config.summary.path = path(&table, report);
+        config.summary.format = match table.choice("format", &formats, report) {
+            Some((SummaryFormat::OpenMetrics, range)) => {
+                report.not_yet(range, "summary format 'openmetrics'");
+                SummaryFormat::Table
+            }
+            Some((format, _)) => format,
+            None => SummaryFormat::Table,
+        };
+    }
+    read_probes(&top, &mut config, report);
+    config
+}
+
+/// `[output]` or `[summary]`, its keys checked.
+fn sink<'a, 'i>(
+    top: &Table<'a, 'i>,
+    key: &str,
+    header: &'static str,
+    report: &mut Report<'_>,
+) -> Option<Table<'a, 'i>> {
+    let value = top.get(key)?;
+    let DeValue::Table(entries) = value.get_ref() else {
+        let found = match value.get_ref() {
+            DeValue::Array(_) if report.text()[value.span()].starts_with("[[") => "an array of tables",
+            other => type_name(other),
+        };
+        report.error(value.span(), format!("'{key}' must be a table, found {found}; write {header}"));
+        return None;
+    };
+    let table = Table::new(entries, header, value.span());
+    table.check_keys(&SINK_KEYS, report);
+    Some(table)
+}
+
+/// A file name whose `%` letters are known.
+fn path(table: &Table<'_, '_>, report: &mut Report<'_>) -> Option<String> {
+    let path = table.string("path", report)?;
+    if path.value.is_empty() {
+        report.error(path.whole(), "the path is empty; leave the key out for standard error");
+        return None;
+    }
+    if let Some(at) = path.value.find('\0') {
+        report.error(path.span(at, 1), "a path can't contain a NUL character");
+        return None;
+    }
+    match bad_letter(&path) {
+        Some((range, found)) => {
+            let advice = "%p is the pid, %e the program, %t the start time, %% a percent sign";
+            report.error(range, format!("{found} in the path; {advice}"));
+            None
+        }
+        None => Some(path.value),
+    }
+}
+
+/// The first `%` that is not followed by one of `p e t %`.
+fn bad_letter(path: &Located) -> Option<(Range<usize>, String)> {
+    let mut chars = path.value.char_indices();
+    while let Some((at, c)) = chars.next() {
+        if c != '%' {
+            continue;
+        }
+        match chars.next() {
+            Some((_, 'p' | 'e' | 't' | '%')) => {}
+            Some((_, letter)) => {
+                return Some((path.span(at, 1 + letter.len_utf8()), format!("unknown '%{letter}'")));
+            }
+            None => return Some((path.span(at, 1), "lone '%'".to_owned())),
+        }
+    }
+    None
+}
+
+/// Every `[[probe]]`.
+fn read_probes(top: &Table<'_, '_>, config: &mut Config, report: &mut Report<'_>) {
+    let Some(value) = top.get("probe") else { return };
+    let DeValue::Array(items) = value.get_ref() else {
+        let found = type_name(value.get_ref());
+        report.error(
+            value.span(),
+            format!("'probe' must be an array of tables, found {found}; write [[probe]]"),
+        );
+        return;
+    };
+    if let Some(extra) = items.get(MAX_PROBES) {
+        report.error(
+            extra.span(),
+            format!("a config can have at most {MAX_PROBES} probes; a glob covers many places"),
+        );
+    }
+    let mut names = Names::default();
+    let mut drafts = Vec::with_capacity(items.len().min(MAX_PROBES));
+    for item in items.iter().take(MAX_PROBES) {
+        let errors_before = report.hard_errors();
+        let draft = read_probe(item, report);
+        take_name(draft.as_ref(), &mut names, report);
+        drafts.push((draft, report.hard_errors() == errors_before));
+    }
+    for (draft, is_good) in drafts {
+        let spec = draft.and_then(|draft| draft.build(report)).filter(|_| is_good);
+        if let Some(mut spec) = spec {
+            if spec.name_is_default {
+                spec.name = names.take_default(spec.name);
+            }
+            config.probes.push(spec);
+        }
+    }
+}
+
+fn read_probe(item: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Option<Draft> {
+    match item.get_ref() {
+        DeValue::Table(entries) => Draft::from_table(&Table::new(entries, "[[probe]]", item.span()), report),
+        other => {
+            let found = type_name(other);
+            report.error(item.span(), format!("a probe must be a table, found {found}; write [[probe]]"));
+            None
+        }
+    }
+}
+
+/// TOML's own error in the words of this crate, at the place a person would point at.
+fn explain(text: &str, error: &toml::de::Error) -> (Range<usize>, String) {
+    let range = error.span().unwrap_or(0..0);
+    let message = error.message();
+    let at = range.start.min(text.len());
+    let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let before = text[line_start..at].trim_end();
+    let ends_line = text[at..].starts_with(['\n', '\r']) || at == text.len();
+    if ends_line && before.ends_with('=') {
+        let equals = line_start + before.len() - 1;
+        return (equals..equals + 1, "no value after '='".to_owned());
+    }
+    if message == "duplicate key"
+        && let Some(single) = single_table(text, &text[range.clone()])
+    {
+        let key = &text[range];
+        return (
+            single,
+            format!("'{key}' is a table here and an array of tables elsewhere; write [[{key}]]"),
+        );
+    }
+    let rewritten = match message {
+        "string values must be quoted, expected literal string" => "a string must be quoted".to_owned(),
+        "duplicate key" => format!("the key '{}' is there twice", &text[range.clone()]),
+        "invalid basic string, expected `\"`" | "invalid literal string, expected `'`" => {
+            "the string is not closed".to_owned()
+        }
+        m if m.contains("visible characters") => {
+            "a control character in a string; write it as an escape such as \\u0001".to_owned()
+        }
+        m if m.starts_with("missing comma between array elements") => {
+            "expected ',' or ']'; is the array closed?".to_owned()
+        }
+        m if m.starts_with("missing escaped value") => {
+            "unknown escape; write \\\\ for a backslash, or use '...' where nothing is escaped".to_owned()
+        }
+        m => m.replace(", expected nothing", "").replace('`', "'"),
+    };
+    (range, rewritten)
+}
+
+/// Where `[key]` stands as a header, in a text that also has `[[key]]`.
+fn single_table(text: &str, key: &str) -> Option<Range<usize>> {
+    let (single, many) = (format!("[{key}]"), format!("[[{key}]]"));
+    let header_at = |header: &str| {
+        let mut lines = text.split_inclusive('\n').scan(0, |start, line| {
+            *start += line.len();
+            Some((*start - line.len(), line))
+        });
+        lines.find(|(_, line)| line.trim_start().starts_with(header)).map(|(start, line)| {
+            let at = start + line.len() - line.trim_start().len();
+            at..at + header.len()
+        })
+    };
+    header_at(&many).and_then(|_| header_at(&single))
+}

@@ -1,0 +1,181 @@
+//! The compiled form of a probe's fetch arguments and filter: what is read at a hit.
+//!
+//! Made by `compile`, by ordinary code; at a hit it is only read (`eval`, `filter_eval`).
+
+use crate::addr::{FileOffset, RuntimeAddr};
+use crate::regs::Reg;
+
+/// How a value is printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// Decimal.
+    Unsigned,
+    /// Decimal, with its sign.
+    Signed,
+    /// Hexadecimal.
+    Hex,
+    /// A character.
+    Char,
+    /// A string.
+    Text,
+    /// An address, printed in hexadecimal until there is somebody to look symbols up.
+    Symbol,
+}
+
+/// Where a value begins.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Start {
+    /// `(reg >> shift) & mask`
+    Register { reg: Reg, shift: u32, mask: u64 },
+    /// The word at `[rsp + displacement]`.
+    StackWord { displacement: u64 },
+    /// A constant, which is an address where something is loaded from it.
+    Immediate(u64),
+    /// The place of the object's file, as a constant; `None` until it is bound.
+    File { offset: FileOffset, address: Option<RuntimeAddr> },
+    /// The thread.
+    Tid,
+    /// The time.
+    Timestamp,
+    /// The thread's name.
+    Comm,
+    /// A constant string.
+    Text(Box<[u8]>),
+}
+
+/// What is kept of the value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Store {
+    /// `(value >> shift) & mask`, of a word of `width` bytes.
+    Int { width: u8, shift: u32, mask: u64 },
+    /// The string there.
+    Text,
+}
+
+/// One compiled fetch argument.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ArgProgram {
+    pub(super) name: Box<str>,
+    pub(super) start: Start,
+    /// Loads of a pointer from `value + offset`, in order.
+    pub(super) loads: Box<[i64]>,
+    /// Where set, the value itself lies in memory, at `value + offset`.
+    pub(super) place: Option<i64>,
+    pub(super) store: Store,
+    pub(super) format: Format,
+    /// `TYPE[N]`.
+    pub(super) count: Option<u8>,
+}
+
+impl ArgProgram {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it is printed; for an array, each element.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+}
+
+/// What a comparison of the filter reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Operand {
+    /// The argument at this index.
+    Arg(u16),
+    Tid,
+    Timestamp,
+    Comm,
+}
+
+/// The order a value stands in to the constant it is compared with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Relation {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// What a comparison tests.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Test {
+    Unsigned(Relation, u64),
+    Signed(Relation, i64),
+    /// Any of these bits set.
+    Bits(u64),
+    /// Equal to this string, or, where the flag is false, not equal.
+    Text(bool, Box<[u8]>),
+    Glob(Box<[u8]>),
+}
+
+/// A comparison of the filter, and the index of the next for either result.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Step {
+    pub(super) operand: Operand,
+    pub(super) test: Test,
+    pub(super) if_true: u16,
+    pub(super) if_false: u16,
+}
+
+/// In place of a step's index: the hit counts.
+pub(super) const ACCEPT: u16 = u16::MAX;
+/// In place of a step's index: the hit is filtered out.
+pub(super) const REJECT: u16 = u16::MAX - 1;
+
+/// The compiled fetch arguments and filter of a probe at one place.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct EventProgram {
+    pub(super) args: Box<[ArgProgram]>,
+    /// Jumps go forward only. Empty: no filter.
+    pub(super) filter: Box<[Step]>,
+}
+
+impl EventProgram {
+    /// The arguments, in the order of a record's values.
+    #[must_use]
+    pub fn args(&self) -> &[ArgProgram] {
+        &self.args
+    }
+
+    /// Whether there is a filter.
+    #[must_use]
+    pub fn has_filter(&self) -> bool {
+        !self.filter.is_empty()
+    }
+
+    /// Whether there is neither an argument nor a filter: nothing to do at a hit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.args.is_empty() && self.filter.is_empty()
+    }
+
+    /// Whether any argument is a `@+FILEOFFSET`, which yields `(fault)` until [`Self::bind`].
+    #[must_use]
+    pub fn needs_binding(&self) -> bool {
+        self.args.iter().any(|arg| matches!(arg.start, Start::File { .. }))
+    }
+
+    /// Gives each `@+FILEOFFSET` its address, by `f`. To be called anew when the object is
+    /// mapped anew, and not while the program may run.
+    ///
+    /// # Errors
+    /// The first offset that `f` has no address for; it yields `(fault)`, the others are bound.
+    pub fn bind(&mut self, f: &dyn Fn(FileOffset) -> Option<RuntimeAddr>) -> Result<(), FileOffset> {
+        let mut unbound = None;
+        for arg in &mut self.args {
+            if let Start::File { offset, address } = &mut arg.start {
+                *address = f(*offset);
+                if address.is_none() {
+                    unbound = unbound.or(Some(*offset));
+                }
+            }
+        }
+        unbound.map_or(Ok(()), Err)
+    }
+}

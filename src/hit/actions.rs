@@ -1,0 +1,407 @@
+//! Signal dispositions as the program believes them, and delivery to its handlers.
+//!
+//! Five signals are ours in the kernel's eyes: SIGTRAP and the four faults. What the program asked
+//! for them is kept here and carried out here. Every other signal it handles goes through the shim
+//! (`asm`), with the kernel's own flags and mask; and those that would kill it by default come to
+//! [`on_fatal`], which lets the report be written and then dies exactly as the kernel would have it.
+//!
+//! Entries are read in signal handlers and written by sigaction calls of any thread: a sequence lock
+//! per signal, whose writer runs with asynchronous signals blocked.
+
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+
+use crate::hit::frame::{SignalContext, SignalInfo};
+use crate::hit::slots::{self, View};
+use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
+use crate::hit::{asm, fault, process, trap};
+use crate::sys::{self, KernelSigaction, SA_RESTORER, sigbit};
+
+/// Signals are 1..=64.
+pub const SIGNALS: usize = 65;
+const SIG_DFL: usize = 0;
+const SIG_IGN: usize = 1;
+
+/// Where the shim jumps.
+pub static HANDLERS: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
+
+struct Entry {
+    /// Odd while being written.
+    version: AtomicU64,
+    handler: AtomicUsize,
+    flags: AtomicU64,
+    restorer: AtomicUsize,
+    mask: AtomicU64,
+}
+
+static BELIEVED: [Entry; SIGNALS] = [const {
+    Entry {
+        version: AtomicU64::new(0),
+        handler: AtomicUsize::new(0),
+        flags: AtomicU64::new(0),
+        restorer: AtomicUsize::new(0),
+        mask: AtomicU64::new(0),
+    }
+}; SIGNALS];
+
+/// What writes the report; called when a fatal signal is about to kill the process.
+static ON_DEATH: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Whether `signal` is one of ours.
+#[must_use]
+pub const fn is_protected(signal: i32) -> bool {
+    signal > 0 && signal <= 64 && PROTECTED_MASK & sigbit(signal) != 0
+}
+
+/// What the program believes its disposition of `signal` to be.
+#[must_use]
+pub fn believed(signal: i32) -> KernelSigaction {
+    let entry = &BELIEVED[signal as usize];
+    loop {
+        let version = entry.version.load(Acquire);
+        let action = KernelSigaction {
+            handler: entry.handler.load(Acquire),
+            flags: entry.flags.load(Acquire),
+            restorer: entry.restorer.load(Acquire),
+            mask: entry.mask.load(Acquire),
+        };
+        if version.is_multiple_of(2) && entry.version.load(Acquire) == version {
+            return action;
+        }
+        std::hint::spin_loop();
+    }
+}
+
+/// Replaces what the program believes; returns what it believed.
+pub fn believe(signal: i32, action: &KernelSigaction) -> KernelSigaction {
+    let entry = &BELIEVED[signal as usize];
+    let version = loop {
+        let version = entry.version.load(Relaxed);
+        if version.is_multiple_of(2)
+            && entry.version.compare_exchange_weak(version, version + 1, AcqRel, Relaxed).is_ok()
+        {
+            break version;
+        }
+        std::hint::spin_loop();
+    };
+    let old = KernelSigaction {
+        handler: entry.handler.swap(action.handler, AcqRel),
+        flags: entry.flags.swap(action.flags, AcqRel),
+        restorer: entry.restorer.swap(action.restorer, AcqRel),
+        mask: entry.mask.swap(action.mask, AcqRel),
+    };
+    entry.version.store(version + 2, Release);
+    old
+}
+
+/// Whether the default action of `signal` ends the process (signal(7)).
+#[must_use]
+pub const fn is_fatal_by_default(signal: i32) -> bool {
+    !matches!(
+        signal,
+        libc::SIGCHLD
+            | libc::SIGCONT
+            | libc::SIGURG
+            | libc::SIGWINCH
+            | libc::SIGSTOP
+            | libc::SIGTSTP
+            | libc::SIGTTIN
+            | libc::SIGTTOU
+            | libc::SIGKILL
+    )
+}
+
+/// Signals 32 and 33 belong to libc's threads.
+#[must_use]
+pub const fn is_libc_internal(signal: i32) -> bool {
+    signal == 32 || signal == 33
+}
+
+/// Our registration with the kernel of a protected signal. All asynchronous signals wait while a hit
+/// is handled; our own come through, since a handler may hit a probe or crash.
+fn protected_action(signal: i32, believed: &KernelSigaction) -> KernelSigaction {
+    let entry =
+        if signal == libc::SIGTRAP { trap::on_trap as *const () } else { fault::on_fault as *const () };
+    // A trap never goes to the program's alternate stack: it may be too small for our frame, and
+    // the interrupted code may be using it. Faults must: the stack itself may be what's wrong.
+    let kept = if signal == libc::SIGTRAP { libc::SA_RESTART } else { libc::SA_RESTART | libc::SA_ONSTACK };
+    KernelSigaction {
+        handler: entry as usize,
+        flags: (libc::SA_SIGINFO | libc::SA_NODEFER) as u64 | SA_RESTORER | (believed.flags & kept as u64),
+        restorer: asm::uprobe_restorer as *const () as usize,
+        mask: !PROTECTED_MASK,
+    }
+}
+
+/// Takes the protected signals, and puts `on_death` before every default action that kills.
+/// `on_death` gets the signal. Called once, before the first probe is armed.
+pub fn start(on_death: fn(i32)) {
+    ON_DEATH.store(on_death as *mut (), Release);
+    let is_init = sys::getpid() == 1;
+    for signal in 1..SIGNALS as i32 {
+        if signal == libc::SIGKILL || signal == libc::SIGSTOP {
+            continue;
+        }
+        // SAFETY: only asks.
+        let Ok(found) = (unsafe { sys::sigaction(signal, None) }) else { continue };
+        believe(signal, &found);
+        HANDLERS[signal as usize].store(on_fatal as *const () as usize, Release);
+        let ours = if is_protected(signal) {
+            protected_action(signal, &found)
+        } else if is_libc_internal(signal) && found.handler == SIG_DFL {
+            continue;
+        } else {
+            // Process 1 survives what kills others (pid_namespaces(7)): leave it alone.
+            let wanted = kernel_action(signal, &found);
+            if wanted == found || (found.handler == SIG_DFL && is_init) {
+                continue;
+            }
+            wanted
+        };
+        // SAFETY: our handlers are fit for any thread at any instruction.
+        let _ = unsafe { sys::sigaction(signal, Some(&ours)) };
+    }
+}
+
+/// What the kernel is told for an unprotected signal, with HANDLERS made ready for it first.
+pub fn kernel_action(signal: i32, wanted: &KernelSigaction) -> KernelSigaction {
+    let mut action = *wanted;
+    action.mask &= !PROTECTED_MASK;
+    let cell = &HANDLERS[signal as usize];
+    match wanted.handler {
+        SIG_IGN => return action,
+        SIG_DFL if !is_fatal_by_default(signal) => return action,
+        SIG_DFL => {
+            cell.store(on_fatal as *const () as usize, Release);
+            // Nothing of the program's runs: nothing may interrupt the report but our own faults.
+            action.mask = !PROTECTED_MASK;
+        }
+        _ if wanted.flags & libc::SA_RESETHAND as u64 != 0 => {
+            cell.store(on_once as *const () as usize, Release);
+            action.flags &= !(libc::SA_RESETHAND as u32 as u64);
+        }
+        handler => cell.store(handler, Release),
+    }
+    if action.flags & SA_RESTORER == 0 {
+        action.flags |= SA_RESTORER;
+        action.restorer = asm::uprobe_restorer as *const () as usize;
+    }
+    action.handler = asm::uprobe_signal_shim as *const () as usize;
+    action
+}
+
+/// The kernel's registration of a protected signal follows the program's flags.
+pub fn refresh_protected(signal: i32) {
+    let ours = protected_action(signal, &believed(signal));
+    // SAFETY: our handlers are fit for any thread at any instruction.
+    let _ = unsafe { sys::sigaction(signal, Some(&ours)) };
+}
+
+/// A signal whose default action kills.
+unsafe extern "C-unwind" fn on_fatal(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    process::check_fork();
+    // SAFETY: the kernel's frame and information.
+    unsafe { die(signal, info, context) };
+}
+
+/// A handler with SA_RESETHAND: the default is restored first, with the report in front of it.
+unsafe extern "C-unwind" fn on_once(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    let mut action = believed(signal);
+    let handler = action.handler;
+    action.handler = SIG_DFL;
+    if !process::is_borrowed() {
+        believe(signal, &action);
+        let ours = kernel_action(signal, &action);
+        // SAFETY: our handlers are fit for any thread at any instruction.
+        let _ = unsafe { sys::sigaction(signal, Some(&ours)) };
+    }
+    if handler > SIG_IGN {
+        // SAFETY: the program's own handler, with the kernel's arguments.
+        unsafe { call_handler(handler, signal, info, context) };
+    }
+}
+
+unsafe fn call_handler(handler: usize, signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    type Handler = unsafe extern "C-unwind" fn(i32, *mut SignalInfo, *mut SignalContext);
+    // SAFETY: a function the program registered for signals.
+    unsafe { std::mem::transmute::<usize, Handler>(handler)(signal, info, context) };
+}
+
+/// Ends the process by `signal` when our handler returns: the report, the default disposition, and
+/// the same signal again with the same siginfo. The core then shows the program's own frame.
+unsafe fn die(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    if !process::is_borrowed() {
+        let hook = ON_DEATH.load(Acquire);
+        if !hook.is_null() {
+            // SAFETY: stored from a fn(i32) in start().
+            unsafe { std::mem::transmute::<*mut (), fn(i32)>(hook)(signal) };
+        }
+    }
+    let default = KernelSigaction { flags: SA_RESTORER, ..KernelSigaction::default() };
+    // SAFETY: SIG_DFL.
+    let _ = unsafe { sys::sigaction(signal, Some(&default)) };
+    // SAFETY: the caller's frame.
+    unsafe { (*context).mask &= !sigbit(signal) };
+    let tid = sys::gettid();
+    // The kernel numbers threads per process; in a borrowed child pid and tid are the child's.
+    let pid = sys::getpid();
+    // SAFETY: the kernel's siginfo, sent back unchanged.
+    if unsafe { sys::tgsigqueueinfo(pid, tid, signal, info.cast()) }.is_err() {
+        let _ = sys::tgkill(pid, tid, signal);
+    }
+}
+
+/// Gives a protected signal to the program as POSIX says: its handler, its death, its pending set.
+/// False: the process is dying.
+///
+/// # Safety
+/// `info` and `context` are this signal's.
+pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) -> bool {
+    // SAFETY: the caller's promise.
+    let synchronous = unsafe { (*info).is_synchronous() };
+    // SAFETY: the caller's promise.
+    if synchronous && unsafe { fault::recover(signal, info, context) } {
+        return true;
+    }
+    let thread = thread::current();
+    let bit = sigbit(signal);
+    let blocked = thread.map_or(0, |thread| thread.blocked.load(Relaxed));
+    let action = believed(signal);
+    if blocked & bit != 0 {
+        if synchronous {
+            // SAFETY: the caller's promise. The kernel forces a blocked fault: the process dies.
+            unsafe { die(signal, info, context) };
+            return false;
+        }
+        if let Some(thread) = thread {
+            // SAFETY: the caller's promise.
+            pend(thread, signal, unsafe { &*info });
+        }
+        return true;
+    }
+    match action.handler {
+        SIG_IGN if !synchronous => return true,
+        SIG_DFL | SIG_IGN => {
+            // SAFETY: the caller's promise.
+            unsafe { die(signal, info, context) };
+            return false;
+        }
+        _ => {}
+    }
+    if action.flags & libc::SA_RESETHAND as u32 as u64 != 0 && !process::is_borrowed() {
+        let mut reset = action;
+        reset.handler = SIG_DFL;
+        believe(signal, &reset);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { run_handler(&action, signal, info, context, thread, blocked) };
+    true
+}
+
+/// Calls the program's handler with the mask, the stack and the context the kernel would give it.
+unsafe fn run_handler(
+    action: &KernelSigaction,
+    signal: i32,
+    info: *mut SignalInfo,
+    context: *mut SignalContext,
+    thread: Option<&'static ThreadState>,
+    blocked: u64,
+) {
+    let mut view = View::default();
+    // SAFETY: the caller's promise (deliver).
+    let viewed = unsafe { slots::enter_view(context, &raw mut view) } != 0;
+    // SAFETY: the caller's promise.
+    let mask = unsafe { &raw mut (*context).mask };
+    let own = if action.flags & libc::SA_NODEFER as u64 == 0 { sigbit(signal) } else { 0 };
+    // SAFETY: the frame's mask; the program sees what it believes.
+    let during = unsafe {
+        *mask |= blocked;
+        *mask | action.mask | own
+    };
+    if let Some(thread) = thread {
+        thread.blocked.store(during & PROTECTED_MASK, Relaxed);
+    }
+    sys::set_signal_mask(during & !PROTECTED_MASK);
+    // SAFETY: the program's own handler, with the kernel's arguments.
+    unsafe {
+        match alternate_stack(signal, action) {
+            Some(top) => {
+                asm::uprobe_call_on_stack(
+                    top,
+                    action.handler,
+                    signal as usize,
+                    info as usize,
+                    context as usize,
+                );
+            }
+            None => call_handler(action.handler, signal, info, context),
+        }
+    }
+    // SAFETY: as above: what the handler left in the frame is what the thread goes on with.
+    let after = unsafe {
+        let after = *mask;
+        *mask = after & !PROTECTED_MASK;
+        after
+    };
+    if let Some(thread) = thread {
+        set_blocked(thread, after & PROTECTED_MASK);
+    }
+    if viewed {
+        // SAFETY: as enter_view.
+        unsafe { slots::leave_view(context, &raw mut view) };
+    }
+}
+
+/// For SIGTRAP with SA_ONSTACK, the top of the alternate stack to switch to. (The kernel switches
+/// for the other signals itself.)
+fn alternate_stack(signal: i32, action: &KernelSigaction) -> Option<usize> {
+    if signal != libc::SIGTRAP || action.flags & libc::SA_ONSTACK as u64 == 0 {
+        return None;
+    }
+    let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+    // SAFETY: the kernel writes one stack_t.
+    unsafe { sys::syscall3(libc::SYS_sigaltstack, 0, &raw mut stack as usize, 0) }.ok()?;
+    let usable = stack.ss_flags & (libc::SS_ONSTACK | libc::SS_DISABLE) == 0 && stack.ss_size > 0;
+    usable.then(|| stack.ss_sp as usize + stack.ss_size)
+}
+
+/// Remembers a blocked signal; like the kernel's, one of each.
+fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
+    let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
+    if thread.pending.fetch_or(1 << at, AcqRel) & (1 << at) == 0 {
+        // SAFETY: this thread's own cell.
+        unsafe { (&mut *thread.pending_info.get())[at] = *info };
+    }
+}
+
+/// Which protected signals are pending for the thread, as a kernel mask.
+#[must_use]
+pub fn pending_mask(thread: &ThreadState) -> u64 {
+    let pending = thread.pending.load(Acquire);
+    PROTECTED
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| pending & (1 << at) != 0)
+        .fold(0, |mask, (_, s)| mask | sigbit(*s))
+}
+
+/// Takes one pending signal out of `set`, for sigwait and its kin.
+#[must_use]
+pub fn take_pending(thread: &ThreadState, set: u64) -> Option<SignalInfo> {
+    let at = PROTECTED.iter().position(|signal| set & pending_mask(thread) & sigbit(*signal) != 0)?;
+    thread.pending.fetch_and(!(1 << at), AcqRel);
+    // SAFETY: this thread's own cell.
+    Some(unsafe { (&*thread.pending_info.get())[at] })
+}
+
+/// Sets which protected signals the program believes blocked; what was pending and no longer is
+/// blocked is sent again, and arrives when our handler returns.
+pub fn set_blocked(thread: &ThreadState, blocked: u64) {
+    thread.blocked.store(blocked, Relaxed);
+    while let Some(info) = take_pending(thread, !blocked) {
+        let (pid, tid) = (sys::getpid(), sys::gettid());
+        // SAFETY: a siginfo the kernel gave us.
+        if unsafe { sys::tgsigqueueinfo(pid, tid, info.signal, std::ptr::from_ref(&info).cast()) }.is_err() {
+            let _ = sys::tgkill(pid, tid, info.signal);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The few routines that can't be Rust: thread-local access, faulting copies, recoverable calls,
+//! the signal return, the shim in front of the program's handlers.
+
+use std::arch::{asm, global_asm};
+
+use super::thread::ThreadState;
+
+global_asm!(
+    // Initial-exec TLS: one load from fs, no __tls_get_addr, nothing allocated (DESIGN 1).
+    ".section .tbss.uprobe,\"awT\",@nobits",
+    ".p2align 3",
+    ".globl uprobe_tls_thread",
+    ".hidden uprobe_tls_thread",
+    ".type uprobe_tls_thread,@object",
+    ".size uprobe_tls_thread, 8",
+    "uprobe_tls_thread:",
+    ".zero 8",
+    ".text",
+    // usize uprobe_safe_copy(dst, src, n): bytes copied before the first that faulted. The fault
+    // handler moves rip from `insn` to `done`; rep movsb keeps rcx exact.
+    ".p2align 4",
+    ".globl uprobe_safe_copy",
+    ".hidden uprobe_safe_copy",
+    ".globl uprobe_safe_copy_insn",
+    ".hidden uprobe_safe_copy_insn",
+    ".globl uprobe_safe_copy_done",
+    ".hidden uprobe_safe_copy_done",
+    "uprobe_safe_copy:",
+    ".cfi_startproc",
+    "mov rcx, rdx",
+    "uprobe_safe_copy_insn:",
+    "rep movsb",
+    "uprobe_safe_copy_done:",
+    "mov rax, rdx",
+    "sub rax, rcx",
+    "ret",
+    ".cfi_endproc",
+    // i64 uprobe_guarded_call(function, a, b, c, *mut recovery_rsp): calls function(a, b, c). A fault
+    // inside is turned by the fault handler into a return of i64::MIN from here: rsp from the
+    // recovery cell, rip to uprobe_guarded_fault.
+    ".p2align 4",
+    ".globl uprobe_guarded_call",
+    ".hidden uprobe_guarded_call",
+    ".globl uprobe_guarded_fault",
+    ".hidden uprobe_guarded_fault",
+    "uprobe_guarded_call:",
+    ".cfi_startproc",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
+    "push rbx",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "push r8",
+    ".cfi_offset rbx, -24",
+    ".cfi_offset r12, -32",
+    ".cfi_offset r13, -40",
+    ".cfi_offset r14, -48",
+    ".cfi_offset r15, -56",
+    "mov [r8], rsp",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "mov rsi, rdx",
+    "mov rdx, rcx",
+    "call rax",
+    "movsxd rax, eax",
+    "2:",
+    "pop r8",
+    "mov qword ptr [r8], 0",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbx",
+    "pop rbp",
+    ".cfi_def_cfa rsp, 8",
+    "ret",
+    "uprobe_guarded_fault:",
+    ".cfi_def_cfa rbp, 16",
+    "mov rax, 0x8000000000000000",
+    "lea rbp, [rsp + 48]",
+    "cld",
+    "jmp 2b",
+    ".cfi_endproc",
+    // The signal return. Exactly the bytes debuggers and unwinders know, without an FDE of its own.
+    ".p2align 4",
+    ".globl uprobe_restorer",
+    ".hidden uprobe_restorer",
+    ".type uprobe_restorer,@function",
+    "nop",
+    "uprobe_restorer:",
+    "mov rax, 15",
+    "syscall",
+    ".size uprobe_restorer, . - uprobe_restorer",
+    // What the kernel calls for every signal the program handles. Interrupted outside our slots,
+    // which is nearly always: straight to the program's handler, nothing of ours on the stack.
+    ".p2align 4",
+    ".globl uprobe_signal_shim",
+    ".hidden uprobe_signal_shim",
+    ".type uprobe_signal_shim,@function",
+    "uprobe_signal_shim:",
+    ".cfi_startproc",
+    "mov rax, [rdx + 168]", // uc_mcontext.gregs[REG_RIP]
+    "sub rax, [rip + {low}]",
+    "cmp rax, [rip + {span}]",
+    "jb 3f",
+    "4:",
+    "movsxd rcx, edi",
+    "lea rax, [rip + {handlers}]",
+    "jmp qword ptr [rax + 8 * rcx]",
+    // Inside a slot: show the original instruction, call, put it back.
+    "3:",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
+    "sub rsp, 48",
+    "mov [rbp - 8], rdi",
+    "mov [rbp - 16], rsi",
+    "mov [rbp - 24], rdx",
+    "mov rdi, rdx",
+    "lea rsi, [rbp - 48]",
+    "call {enter}",
+    "mov rdi, [rbp - 8]",
+    "mov rsi, [rbp - 16]",
+    "mov rdx, [rbp - 24]",
+    "test eax, eax",
+    "jnz 5f",
+    ".cfi_remember_state",
+    "leave",
+    ".cfi_def_cfa rsp, 8",
+    "jmp 4b",
+    "5:",
+    ".cfi_restore_state",
+    "movsxd rcx, edi",
+    "lea rax, [rip + {handlers}]",
+    "call qword ptr [rax + 8 * rcx]",
+    "mov rdi, [rbp - 24]",
+    "lea rsi, [rbp - 48]",
+    "call {leave}",
+    "leave",
+    ".cfi_def_cfa rsp, 8",
+    "ret",
+    ".cfi_endproc",
+    ".size uprobe_signal_shim, . - uprobe_signal_shim",
+    // usize uprobe_call_on_stack(stack_top, function, a, b, c)
+    ".p2align 4",
+    ".globl uprobe_call_on_stack",
+    ".hidden uprobe_call_on_stack",
+    "uprobe_call_on_stack:",
+    ".cfi_startproc",
+    "push rbp",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset rbp, -16",
+    "mov rbp, rsp",
+    ".cfi_def_cfa_register rbp",
+    "and rdi, -16",
+    "mov rsp, rdi",
+    "mov rax, rsi",
+    "mov rdi, rdx",
+    "mov rsi, rcx",
+    "mov rdx, r8",
+    "call rax",
+    "leave",
+    ".cfi_def_cfa rsp, 8",
+    "ret",
+    ".cfi_endproc",
+    low = sym super::slots::LOW,
+    span = sym super::slots::SPAN,
+    handlers = sym super::actions::HANDLERS,
+    enter = sym super::slots::enter_view,
+    leave = sym super::slots::leave_view,
+);
+
+unsafe extern "C" {
+    /// Copies, stopping at the first byte that faults; the number copied.
+    pub fn uprobe_safe_copy(dst: usize, src: usize, n: usize) -> usize;
+    static uprobe_safe_copy_insn: u8;
+    static uprobe_safe_copy_done: u8;
+    /// Calls `function(a, b, c)`; `i64::MIN` where it faulted.
+    pub fn uprobe_guarded_call(function: usize, a: usize, b: usize, c: usize, recovery: *mut u64) -> i64;
+    static uprobe_guarded_fault: u8;
+    /// Our own sigreturn trampoline.
+    pub fn uprobe_restorer();
+    /// The kernel-registered handler of every signal the program handles itself.
+    pub fn uprobe_signal_shim();
+}
+
+unsafe extern "C-unwind" {
+    /// Calls `function(a, b, c)` on another stack.
+    pub fn uprobe_call_on_stack(stack_top: usize, function: usize, a: usize, b: usize, c: usize) -> usize;
+}
+
+/// The fault address of [`uprobe_safe_copy`] and where to go on.
+#[must_use]
+pub fn safe_copy_recovery() -> (u64, u64) {
+    (&raw const uprobe_safe_copy_insn as u64, &raw const uprobe_safe_copy_done as u64)
+}
+
+/// Where a fault inside [`uprobe_guarded_call`] goes on.
+#[must_use]
+pub fn guarded_fault() -> u64 {
+    &raw const uprobe_guarded_fault as u64
+}
+
+/// The calling thread's cell; one load.
+#[inline]
+#[must_use]
+pub fn thread_pointer() -> *mut ThreadState {
+    let state: *mut ThreadState;
+    // SAFETY: reads our own initial-exec TLS word.
+    unsafe {
+        asm!(
+            "mov {0}, qword ptr [rip + uprobe_tls_thread@GOTTPOFF]",
+            "mov {0}, qword ptr fs:[{0}]",
+            out(reg) state,
+            options(nostack, readonly, preserves_flags)
+        );
+    }
+    state
+}
+
+/// Sets the calling thread's cell.
+pub fn set_thread_pointer(state: *mut ThreadState) {
+    // SAFETY: writes our own initial-exec TLS word.
+    unsafe {
+        asm!(
+            "mov {0}, qword ptr [rip + uprobe_tls_thread@GOTTPOFF]",
+            "mov qword ptr fs:[{0}], {1}",
+            out(reg) _,
+            in(reg) state,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// The thread pointer (glibc keeps its own address at fs:0).
+#[inline]
+#[must_use]
+pub fn thread_base() -> u64 {
+    let base: u64;
+    // SAFETY: the x86-64 TLS ABI puts the thread pointer at fs:0.
+    unsafe { asm!("mov {}, qword ptr fs:[0]", out(reg) base, options(nostack, readonly, preserves_flags)) };
+    base
+}
+
+/// Processor and time stamp counter's neighbour: the cpu number Linux keeps in TSC_AUX.
+#[inline]
+#[must_use]
+pub fn cpu_number() -> u32 {
+    let aux: u32;
+    // SAFETY: rdtscp exists on every x86-64 Linux machine of the last fifteen years; checked at start.
+    unsafe { asm!("rdtscp", out("eax") _, out("edx") _, out("ecx") aux, options(nostack, nomem)) };
+    aux & 0xFFF
+}

@@ -1,0 +1,353 @@
+//! Who uses a probed place, and what is done for them at a hit.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
+
+use crossbeam::utils::CachePadded;
+
+use crate::fetch::{EventProgram, HitInput};
+use crate::hit::memory::SafeMemory;
+use crate::hit::thread::ThreadState;
+use crate::hit::trap::Hit;
+use crate::hit::{asm, clock, output};
+use crate::regs::Regs;
+
+/// `struct uprobe` of `include/uprobe.h`.
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct CUprobe {
+    pub pathname: *const libc::c_char,
+    pub symbol_name: *const libc::c_char,
+    pub offset: u64,
+    pub addr: *mut libc::c_void,
+    pub pre_handler: Option<PreHandler>,
+    pub post_handler: Option<PostHandler>,
+    pub fault_handler: Option<FaultHandler>,
+    pub data: *mut libc::c_void,
+    pub nhit: AtomicU64,
+    pub nmissed: AtomicU64,
+    pub flags: u32,
+    pub reserved0: u32,
+    pub opaque: [*mut libc::c_void; 4],
+}
+
+/// `uprobe_pre_handler_t`.
+pub type PreHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs) -> i32;
+/// `uprobe_post_handler_t`.
+pub type PostHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs, libc::c_ulong);
+/// `uprobe_fault_handler_t`.
+pub type FaultHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs, i32) -> i32;
+
+/// The exact counts of CONTRACT 3.
+#[derive(Default)]
+pub struct Counters {
+    /// The handler ran.
+    pub hits: AtomicU64,
+    /// It did not: a hit inside a handler of the same thread.
+    pub nmissed: AtomicU64,
+    /// The filter said no.
+    pub filtered: AtomicU64,
+    /// Not the Nth, or beyond the limit.
+    pub sampled_out: AtomicU64,
+    /// Ran, but its event could not be written.
+    pub lost: AtomicU64,
+}
+
+impl Counters {
+    /// Zeroes them (in a fork child, whose counts are its own).
+    pub fn reset(&self) {
+        for counter in [&self.hits, &self.nmissed, &self.filtered, &self.sampled_out, &self.lost] {
+            counter.store(0, Relaxed);
+        }
+    }
+}
+
+/// What a probe from a config does at a hit.
+pub struct EventRole {
+    /// Fetch arguments and filter.
+    pub program: EventProgram,
+    /// `action = ["log"]`.
+    pub log: bool,
+    /// `call(PLUGIN.so:FUNCTION)`.
+    pub plugins: Vec<PreHandler>,
+    /// What a plugin gets as its first argument.
+    pub plugin_probe: Box<CUprobe>,
+}
+
+/// What a consumer is.
+pub enum Role {
+    /// From a config.
+    Event(Box<EventRole>),
+    /// From the C API; the struct is the caller's.
+    Handlers(*mut CUprobe),
+    /// The engine's own. Runs at every hit, nested or not, after all others.
+    Internal(fn(&mut Hit<'_>) -> Flow),
+}
+
+/// Whether the displaced instruction runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// It does.
+    Continue,
+    /// It does not: rip was changed.
+    RipChanged,
+}
+
+/// One user of a probed place.
+pub struct Consumer {
+    /// Called at hits. False while disabled, after unregister, after a crash.
+    pub alive: AtomicBool,
+    /// The counts.
+    pub counters: CachePadded<Counters>,
+    /// What it does.
+    pub role: Role,
+    /// Name for events and messages.
+    pub name: String,
+    /// `at`, as the user wrote it.
+    pub at: String,
+    /// Every Nth hit; 1 is every one.
+    pub sample: u64,
+    /// Stop after so many hits; 0 is never.
+    pub limit: u64,
+    /// Executions that passed the filter.
+    pub seen: AtomicU64,
+    /// Executions that were let through by sample, up to and beyond the limit.
+    pub taken: AtomicU64,
+    /// The signal of the handler's crash, or 0.
+    pub crash_signal: AtomicI32,
+    /// And its address.
+    pub crash_address: AtomicU64,
+    /// The next in the list of all consumers with counts of their own.
+    pub next: AtomicPtr<Consumer>,
+}
+
+// SAFETY: what is not atomic is written before the consumer is published and then only read; the
+// raw struct pointer is the caller's promise (include/uprobe.h).
+unsafe impl Sync for Consumer {}
+// SAFETY: as above.
+unsafe impl Send for Consumer {}
+
+/// The users of one place, in the order of registration. Immutable once published.
+pub struct ConsumerList {
+    /// All of them; the engine's own come last.
+    pub all: Vec<*const Consumer>,
+    /// Whether any wants to run after the instruction.
+    pub wants_post: bool,
+}
+
+/// Consumers whose counters a fork child must zero: append-only.
+static COUNTED: AtomicPtr<Consumer> = AtomicPtr::new(std::ptr::null_mut());
+
+impl Consumer {
+    /// A consumer, not alive yet.
+    #[must_use]
+    pub fn new(role: Role, name: String, at: String) -> Self {
+        Self {
+            alive: AtomicBool::new(false),
+            counters: CachePadded::new(Counters::default()),
+            role,
+            name,
+            at,
+            sample: 1,
+            limit: 0,
+            seen: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            crash_signal: AtomicI32::new(0),
+            crash_address: AtomicU64::new(0),
+            next: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    /// Puts it on the list that [`reset_all`] walks. It must live for ever.
+    pub fn keep_counts(&'static self) {
+        let mut head = COUNTED.load(Acquire);
+        loop {
+            self.next.store(head, Relaxed);
+            match COUNTED.compare_exchange(head, std::ptr::from_ref(self).cast_mut(), AcqRel, Acquire) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Whether it has something to do after the instruction.
+    #[must_use]
+    pub fn wants_post(&self) -> bool {
+        match self.role {
+            // SAFETY: the caller keeps the struct and its handlers unchanged while registered.
+            Role::Handlers(up) => unsafe { (*up).post_handler.is_some() },
+            _ => false,
+        }
+    }
+
+    /// Counts a hit that no handler sees. Signal-safe.
+    pub fn miss(&self) {
+        if !self.alive.load(Relaxed) {
+            return;
+        }
+        match self.role {
+            // SAFETY: alive, so the struct is there.
+            Role::Handlers(up) => drop(unsafe { (*up).nmissed.fetch_add(1, Relaxed) }),
+            Role::Event(_) => drop(self.counters.nmissed.fetch_add(1, Relaxed)),
+            Role::Internal(_) => {}
+        }
+    }
+
+    /// Runs the consumer for one hit. Signal-safe.
+    pub fn run(&self, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
+        match &self.role {
+            Role::Event(event) => self.run_event(event, hit, thread),
+            Role::Handlers(up) => {
+                // SAFETY: alive: the struct is registered and unchanged.
+                let (handler, nhit) = unsafe { ((**up).pre_handler, &(**up).nhit) };
+                nhit.fetch_add(1, Relaxed);
+                match handler {
+                    Some(handler) => self.call_pre(handler, *up, hit, thread),
+                    None => Flow::Continue,
+                }
+            }
+            Role::Internal(_) => Flow::Continue,
+        }
+    }
+
+    fn run_event(&self, event: &EventRole, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
+        // SAFETY: this thread's own cell; consumers never nest.
+        let record = unsafe { &mut *thread.record.get() };
+        let mut ts_ns = 0;
+        if event.log || !event.program.is_empty() {
+            ts_ns = clock::now_ns();
+        }
+        if !event.program.is_empty() {
+            let input = HitInput {
+                regs: hit.regs,
+                memory: &SafeMemory,
+                comm: thread.comm(),
+                tid: thread.tid.load(Relaxed) as u32,
+                ts_ns,
+            };
+            record.clear();
+            event.program.fetch(&input, record);
+            if event.program.has_filter() && !event.program.accepts(record, &input) {
+                self.counters.filtered.fetch_add(1, Relaxed);
+                return Flow::Continue;
+            }
+        } else {
+            record.clear();
+        }
+        if !self.is_taken() {
+            self.counters.sampled_out.fetch_add(1, Relaxed);
+            return Flow::Continue;
+        }
+        self.counters.hits.fetch_add(1, Relaxed);
+        if event.log && !output::event(self, &event.program, record, hit, thread, ts_ns) {
+            self.counters.lost.fetch_add(1, Relaxed);
+        }
+        let mut flow = Flow::Continue;
+        for plugin in &event.plugins {
+            let probe = std::ptr::from_ref::<CUprobe>(&event.plugin_probe).cast_mut();
+            if self.call_pre(*plugin, probe, hit, thread) == Flow::RipChanged {
+                flow = Flow::RipChanged;
+            }
+        }
+        flow
+    }
+
+    /// `sample` and `limit`: whether this execution is one that counts.
+    fn is_taken(&self) -> bool {
+        if self.sample > 1 && !(self.seen.fetch_add(1, Relaxed) + 1).is_multiple_of(self.sample) {
+            return false;
+        }
+        self.limit == 0 || self.taken.fetch_add(1, Relaxed) < self.limit
+    }
+
+    fn call_pre(
+        &self,
+        handler: PreHandler,
+        up: *mut CUprobe,
+        hit: &mut Hit<'_>,
+        thread: &'static ThreadState,
+    ) -> Flow {
+        let before = *hit.regs;
+        let regs = std::ptr::from_mut(hit.regs);
+        match guarded(thread, handler as usize, up as usize, regs as usize, 0) {
+            Some(0) => {
+                // Only a handler that says so moves rip.
+                hit.regs.rip = before.rip;
+                Flow::Continue
+            }
+            Some(_) => Flow::RipChanged,
+            None => {
+                *hit.regs = before;
+                self.crashed(up, hit, thread);
+                Flow::Continue
+            }
+        }
+    }
+
+    /// Runs the post_handler, where there is one.
+    pub fn run_post(&self, hit: &mut Hit<'_>, thread: &'static ThreadState) {
+        let Role::Handlers(up) = self.role else { return };
+        // SAFETY: alive: the struct is registered and unchanged.
+        let Some(handler) = (unsafe { (*up).post_handler }) else { return };
+        let before = *hit.regs;
+        let regs = std::ptr::from_mut(hit.regs);
+        if guarded(thread, handler as usize, up as usize, regs as usize, 0).is_none() {
+            *hit.regs = before;
+            self.crashed(up, hit, thread);
+        }
+    }
+
+    /// The fault_handler for a fault of the displaced instruction: whether it dealt with it.
+    pub fn run_fault(&self, hit: &mut Hit<'_>, thread: &'static ThreadState, signal: i32) -> bool {
+        let Role::Handlers(up) = self.role else { return false };
+        // SAFETY: alive: the struct is registered and unchanged.
+        let Some(handler) = (unsafe { (*up).fault_handler }) else { return false };
+        let regs = std::ptr::from_mut(hit.regs);
+        guarded(thread, handler as usize, up as usize, regs as usize, signal as usize).is_some_and(|r| r != 0)
+    }
+
+    /// A handler crashed: its fault_handler may deal with it; else the probe is disabled and the
+    /// program goes on.
+    fn crashed(&self, up: *mut CUprobe, hit: &mut Hit<'_>, thread: &'static ThreadState) {
+        let signal = thread.fault_signal.load(Relaxed);
+        let address = thread.fault_address.load(Relaxed);
+        // SAFETY: alive: the struct is registered and unchanged.
+        if let Some(handler) = unsafe { (*up).fault_handler } {
+            let before = *hit.regs;
+            let regs = std::ptr::from_mut(hit.regs);
+            let result = guarded(thread, handler as usize, up as usize, regs as usize, signal as usize);
+            if result.is_some_and(|r| r != 0) {
+                return;
+            }
+            *hit.regs = before;
+        }
+        if self.alive.swap(false, SeqCst) {
+            self.crash_address.store(address, Relaxed);
+            self.crash_signal.store(signal, Release);
+            output::handler_crashed(&self.name, signal, address);
+        }
+    }
+}
+
+/// Calls `function(a, b, c)` so that a fault in it comes back as `None`, with errno as it was.
+fn guarded(thread: &ThreadState, function: usize, a: usize, b: usize, c: usize) -> Option<i32> {
+    let errno = clock::errno_cell();
+    // SAFETY: the thread's own errno.
+    let saved = unsafe { *errno };
+    // SAFETY: the handler has the signature the header gives; faults are recovered.
+    let result = unsafe { asm::uprobe_guarded_call(function, a, b, c, thread.recovery.as_ptr()) };
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+    (result != i64::MIN).then_some(result as i32)
+}
+
+/// Zeroes the counts of every consumer from a config. Signal-safe; for fork children.
+pub fn reset_all() {
+    let mut consumer = COUNTED.load(Acquire);
+    // SAFETY: listed consumers live for ever.
+    while let Some(current) = unsafe { consumer.as_ref() } {
+        current.counters.reset();
+        current.seen.store(0, Relaxed);
+        current.taken.store(0, Relaxed);
+        consumer = current.next.load(Acquire);
+    }
+}

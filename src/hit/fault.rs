@@ -1,0 +1,160 @@
+//! SIGSEGV, SIGBUS, SIGFPE, SIGILL: ours in a recoverable copy, a handler's crash, a displaced
+//! instruction's fault, or the program's own.
+
+use std::sync::atomic::Ordering::*;
+
+use crate::hit::consumer::ConsumerList;
+use crate::hit::frame::{SignalContext, SignalInfo};
+use crate::hit::point::{ProbePoint, STEP_OFFSET};
+use crate::hit::slots::{self, InSlot};
+use crate::hit::thread::{self, ThreadState};
+use crate::hit::trap::{Hit, displace};
+use crate::hit::{actions, asm, process};
+use crate::insn::slot::SlotPc;
+
+/// The kernel calls this for the fault signals.
+///
+/// # Safety
+/// As for any SA_SIGINFO handler.
+pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    process::check_fork();
+    // SAFETY: the kernel's frame.
+    let (synchronous, rip) = unsafe { ((*info).is_synchronous(), (*context).regs.rip) };
+    // SAFETY: the kernel's frame.
+    if synchronous && unsafe { recover(signal, info, context) } {
+        return;
+    }
+    match slots::locate(rip) {
+        // SAFETY: the kernel's frame.
+        Some(found) if synchronous => unsafe { displaced_faulted(found, signal, info, context) },
+        // SAFETY: the kernel's frame.
+        _ => {
+            // SAFETY: the kernel's frame.
+            unsafe { actions::deliver(signal, info, context) };
+        }
+    }
+}
+
+/// Faults of our own copies and of users' handlers: whether it was one.
+///
+/// # Safety
+/// `info` and `context` are this signal's.
+pub unsafe fn recover(signal: i32, info: *const SignalInfo, context: *mut SignalContext) -> bool {
+    // SAFETY: the caller's promise.
+    let regs = unsafe { &mut (*context).regs };
+    let (copy, copied) = asm::safe_copy_recovery();
+    if regs.rip == copy {
+        if let Some(thread) = thread::existing() {
+            // SAFETY: this thread's own cell.
+            unsafe { *thread.copy_fault.get() = *info };
+        }
+        regs.rip = copied;
+        return true;
+    }
+    let Some(thread) = thread::existing() else { return false };
+    let recovery = thread.recovery.load(Relaxed);
+    if recovery == 0 {
+        return false;
+    }
+    thread.fault_signal.store(signal, Relaxed);
+    thread.fault_address.store(regs.rip, Relaxed);
+    regs.rsp = recovery;
+    regs.rip = asm::guarded_fault();
+    true
+}
+
+/// A fault of an instruction in its slot. Everybody sees it at the original place.
+///
+/// # Safety
+/// `info` and `context` are this signal's.
+unsafe fn displaced_faulted(found: InSlot, signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    let point = found.point;
+    let thread = thread::current();
+    // SAFETY: the caller's promise.
+    let (regs, mask, info) = unsafe { (&mut (*context).regs, &mut (*context).mask, &mut *info) };
+    if info.address == regs.rip {
+        info.address = point.at;
+    }
+    let post = match (found.stepping, thread.and_then(|t| t.step(point.slot + STEP_OFFSET))) {
+        (true, Some(record)) => {
+            *mask = record.mask.load(Relaxed);
+            let post = record.consumers.load(Relaxed);
+            // The program's handler may leave by longjmp: nothing of this step stays behind.
+            record.slot.store(0, Release);
+            post
+        }
+        _ => std::ptr::null_mut(),
+    };
+    regs.rip = match found.pc {
+        SlotPc::Before => point.at,
+        SlotPc::After { .. } => point.next(),
+    };
+    let mut hit = Hit { regs, context, point };
+    report(&mut hit, thread, post, signal, info);
+}
+
+/// An emulated push, call, ret or indirect jump could not reach its memory.
+pub fn emulation_faulted(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>) {
+    let Some(thread) = thread else { return };
+    // SAFETY: this thread's own cell, filled by `recover` during the emulation just now.
+    let mut info = unsafe { *thread.copy_fault.get() };
+    hit.regs.rip = hit.point.at;
+    let signal = info.signal;
+    report(hit, Some(thread), std::ptr::null_mut(), signal, &mut info);
+}
+
+/// fault_handlers first, the program second; then, if rip still is the place, the instruction again:
+/// that is the same execution, not a second hit.
+fn report(
+    hit: &mut Hit<'_>,
+    thread: Option<&'static ThreadState>,
+    post: *mut ConsumerList,
+    signal: i32,
+    info: &mut SignalInfo,
+) {
+    let handled = thread.is_some_and(|thread| {
+        thread.enter();
+        let handled = run_fault_handlers(hit, thread, signal);
+        thread.leave();
+        handled
+    });
+    if !handled {
+        let context = hit.context;
+        // While the program's handler runs, this hit is over: it may be left by longjmp.
+        let depth = thread.map(ThreadState::suspend);
+        // SAFETY: this signal's frame and information.
+        let alive = unsafe { actions::deliver(signal, info, context) };
+        if let (Some(thread), Some(depth)) = (thread, depth) {
+            thread.resume(depth);
+        }
+        if !alive {
+            return;
+        }
+    }
+    if hit.regs.rip == hit.point.at && is_still_displaced(hit.point) {
+        displace(hit, thread, post);
+    }
+}
+
+fn is_still_displaced(point: &ProbePoint) -> bool {
+    point.armed.load(Acquire)
+}
+
+fn run_fault_handlers(hit: &mut Hit<'_>, thread: &'static ThreadState, signal: i32) -> bool {
+    // SAFETY: inside a hit: the list is not freed.
+    let Some(list) = (unsafe { hit.point.consumers.load(SeqCst).as_ref() }) else { return false };
+    if !thread.running.load(Relaxed).is_null() || thread.library.load(Relaxed) > 0 {
+        return false;
+    }
+    let mut handled = false;
+    for consumer in &list.all {
+        // SAFETY: listed, so not freed before this hit ends.
+        let consumer = unsafe { &**consumer };
+        thread.running.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
+        if consumer.alive.load(SeqCst) && consumer.run_fault(hit, thread, signal) {
+            handled = true;
+        }
+        thread.running.store(std::ptr::null_mut(), Release);
+    }
+    handled
+}

@@ -1,0 +1,84 @@
+//! The kernel's signal frame, seen as what we need of it.
+//! Source: arch/x86/include/uapi/asm/sigcontext.h, ucontext.h; signal(7).
+
+use crate::regs::Regs;
+
+/// `ucontext_t` as the kernel lays it out (the part before `fpregs`' target).
+#[repr(C)]
+pub struct SignalContext {
+    flags: u64,
+    link: usize,
+    stack: [u64; 3],
+    /// gregs 0..=17: the same order as [`Regs`].
+    pub regs: Regs,
+    /// cs, gs, fs, ss.
+    pub segments: u64,
+    /// Page-fault error code.
+    pub error: u64,
+    /// Vector of the last exception.
+    pub trap_number: u64,
+    old_mask: u64,
+    /// Address of the last page fault.
+    pub cr2: u64,
+    fpregs: usize,
+    reserved: [u64; 8],
+    /// The mask sigreturn restores; bit n-1 is signal n.
+    pub mask: u64,
+}
+
+/// `siginfo_t`, 128 bytes.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct SignalInfo {
+    /// si_signo.
+    pub signal: i32,
+    /// si_errno.
+    pub errno: i32,
+    /// si_code.
+    pub code: i32,
+    pad: i32,
+    /// si_addr for faults; si_pid and si_uid for kill.
+    pub address: u64,
+    rest: [u64; 13],
+}
+
+/// Exception vector of int3.
+pub const VECTOR_BREAKPOINT: u64 = 3;
+/// si_code of an int3 (and of a general protection fault).
+pub const SI_KERNEL: i32 = 0x80;
+
+impl SignalInfo {
+    /// All zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { signal: 0, errno: 0, code: 0, pad: 0, address: 0, rest: [0; 13] }
+    }
+
+    /// Whether the processor raised it at this very instruction, and not somebody's kill.
+    #[must_use]
+    pub const fn is_synchronous(&self) -> bool {
+        self.code > 0
+    }
+}
+
+impl Default for SignalInfo {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::{offset_of, size_of};
+
+    #[test]
+    fn layouts_are_the_kernels() {
+        assert_eq!(offset_of!(SignalContext, regs), 40);
+        assert_eq!(offset_of!(SignalContext, mask), 296);
+        assert_eq!(offset_of!(SignalContext, trap_number), 40 + 20 * 8);
+        assert_eq!(size_of::<SignalInfo>(), 128);
+        assert_eq!(offset_of!(SignalInfo, address), 16);
+        assert_eq!(size_of::<Regs>(), 144);
+    }
+}

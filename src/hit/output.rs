@@ -1,0 +1,212 @@
+//! The event log and the engine's own messages: whole lines, one write each.
+//!
+//! A descriptor of ours sits in the program's table, at a high number; the program may close it and
+//! get the number for a file of its own. So every write is preceded by a look at what it is.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+
+use crate::fetch::EventProgram;
+use crate::hit::consumer::Consumer;
+use crate::hit::thread::ThreadState;
+use crate::hit::trap::Hit;
+use crate::hit::{asm, process};
+use crate::sys;
+use crate::trace::record::RecordBuf;
+use crate::trace::{EventHead, event_json, event_text};
+
+/// Where events go.
+pub struct Sink {
+    fd: AtomicI32,
+    dev: AtomicU64,
+    ino: AtomicU64,
+    json: AtomicBool,
+    /// Called when the descriptor is not ours any more: opens the file again, or says no.
+    reopen: AtomicPtr<()>,
+    reopening: AtomicU32,
+}
+
+static SINK: Sink = Sink {
+    fd: AtomicI32::new(-1),
+    dev: AtomicU64::new(0),
+    ino: AtomicU64::new(0),
+    json: AtomicBool::new(false),
+    reopen: AtomicPtr::new(std::ptr::null_mut()),
+    reopening: AtomicU32::new(0),
+};
+
+/// Sets the format, and what opens the log: a fresh descriptor of ours or nothing.
+pub fn start(json: bool, reopen: fn() -> Option<i32>) {
+    SINK.json.store(json, Relaxed);
+    SINK.reopen.store(reopen as *mut (), Release);
+    adopt(reopen());
+}
+
+/// Forgets the descriptor; the next event opens the log anew. For fork children with files of
+/// their own.
+pub fn forget() {
+    SINK.fd.store(-1, Release);
+}
+
+fn adopt(fd: Option<i32>) -> bool {
+    let Some((fd, stat)) = fd.and_then(|fd| Some((fd, sys::stat_raw(fd).ok()?))) else { return false };
+    SINK.dev.store(stat.st_dev, Relaxed);
+    SINK.ino.store(stat.st_ino, Relaxed);
+    SINK.fd.store(fd, Release);
+    true
+}
+
+/// The descriptor, certainly ours now.
+fn verified() -> Option<i32> {
+    let fd = SINK.fd.load(Acquire);
+    if fd >= 0
+        && let Ok(stat) = sys::stat_raw(fd)
+        && stat.st_dev == SINK.dev.load(Relaxed)
+        && stat.st_ino == SINK.ino.load(Relaxed)
+    {
+        return Some(fd);
+    }
+    let reopen = SINK.reopen.load(Acquire);
+    if reopen.is_null() || SINK.reopening.swap(1, Acquire) == 1 {
+        return None;
+    }
+    // SAFETY: stored from a fn() -> Option<i32> in start().
+    let opened = adopt(unsafe { std::mem::transmute::<*mut (), fn() -> Option<i32>>(reopen)() });
+    SINK.reopening.store(0, Release);
+    opened.then(|| SINK.fd.load(Acquire))
+}
+
+/// Writes one event. False: it is lost. Signal-safe.
+#[must_use]
+pub fn event(
+    consumer: &Consumer,
+    program: &EventProgram,
+    record: &RecordBuf,
+    hit: &Hit<'_>,
+    thread: &'static ThreadState,
+    ts_ns: u64,
+) -> bool {
+    let head = EventHead {
+        name: &consumer.name,
+        at: &consumer.at,
+        address: hit.point.at,
+        pid: process::pid() as u32,
+        tid: thread.tid.load(Relaxed) as u32,
+        comm: thread.comm(),
+        cpu: asm::cpu_number(),
+        ts_ns,
+    };
+    // SAFETY: this thread's own cell; events never nest.
+    let line = unsafe { &mut *thread.line.get() };
+    line.clear();
+    if SINK.json.load(Relaxed) {
+        event_json::render(line, &head, program, record);
+    } else {
+        event_text::render(line, &head, program, record);
+    }
+    verified().is_some_and(|fd| write_all(fd, line.as_bytes()))
+}
+
+/// Our own copy of the program's standard error, as it was at start.
+static STDERR: AtomicI32 = AtomicI32::new(-1);
+static STDERR_DEV: AtomicU64 = AtomicU64::new(0);
+static STDERR_INO: AtomicU64 = AtomicU64::new(0);
+
+/// Remembers what standard error is, and keeps a copy of it at a high number.
+pub fn keep_stderr() {
+    let Ok(stat) = sys::stat_raw(2) else { return };
+    STDERR_DEV.store(stat.st_dev, Relaxed);
+    STDERR_INO.store(stat.st_ino, Relaxed);
+    if let Some(fd) = duplicate_stderr() {
+        STDERR.store(fd, Release);
+    }
+}
+
+/// A copy of standard error at a high number, if it still is what it was at start.
+#[must_use]
+pub fn duplicate_stderr() -> Option<i32> {
+    if !is_stderr(2) {
+        return None;
+    }
+    let high = sys::Fd::duplicate(2, 3).ok()?.move_high();
+    Some(high.into_raw())
+}
+
+fn is_stderr(fd: i32) -> bool {
+    fd >= 0
+        && sys::stat_raw(fd).is_ok_and(|stat| {
+            stat.st_dev == STDERR_DEV.load(Relaxed)
+                && stat.st_ino == STDERR_INO.load(Relaxed)
+                && stat.st_ino != 0
+        })
+}
+
+/// Writes to what was standard error at start, by whichever descriptor still leads there; nowhere
+/// else. Signal-safe.
+pub fn write_stderr(bytes: &[u8]) {
+    let kept = STDERR.load(Acquire);
+    if let Some(fd) = [kept, 2].into_iter().find(|fd| is_stderr(*fd)) {
+        write_all(fd, bytes);
+    }
+}
+
+/// Writes a whole line; a full pipe is waited for, a broken one raises no SIGPIPE in the program.
+pub fn write_all(fd: i32, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match sys::write_raw(fd, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(libc::EINTR) => {}
+            Err(libc::EAGAIN) => wait_writable(fd),
+            Err(errno) => {
+                if errno == libc::EPIPE {
+                    swallow_sigpipe();
+                }
+                return false;
+            }
+        }
+    }
+    true
+}
+
+fn wait_writable(fd: i32) {
+    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one pollfd.
+    let _ = unsafe { sys::syscall3(libc::SYS_poll, &raw mut poll as usize, 1, 100) };
+}
+
+/// Takes back the SIGPIPE that our own write raised; it is blocked while a hit is handled.
+fn swallow_sigpipe() {
+    let set = sys::sigbit(libc::SIGPIPE);
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: one mask, no siginfo, one timespec.
+    let _ = unsafe {
+        sys::syscall4(
+            libc::SYS_rt_sigtimedwait,
+            &raw const set as usize,
+            0,
+            &raw const now as usize,
+            sys::SIGSET_SIZE,
+        )
+    };
+}
+
+/// Says on standard error that a handler crashed and its probe is off now. Signal-safe.
+pub fn handler_crashed(name: &str, signal: i32, address: u64) {
+    let mut text = [0_u8; 256];
+    let mut len = 0;
+    let mut push = |bytes: &[u8]| {
+        let n = bytes.len().min(text.len() - 1 - len);
+        text[len..len + n].copy_from_slice(&bytes[..n]);
+        len += n;
+    };
+    push(b"uprobe: error: the handler of probe '");
+    push(name.as_bytes());
+    push(b"' raised signal ");
+    push(&[b'0' + (signal / 10 % 10) as u8, b'0' + (signal % 10) as u8]);
+    push(b" at 0x");
+    for nibble in (0..16).rev() {
+        push(&[b"0123456789abcdef"[(address >> (4 * nibble) & 15) as usize]]);
+    }
+    push(b"; the probe is disabled, the program goes on");
+    text[len] = b'\n';
+    write_stderr(&text[..=len]);
+}

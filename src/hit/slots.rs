@@ -1,0 +1,147 @@
+//! Where a slot's instructions come from: rip in a slot ⇄ rip in the program.
+//!
+//! A slot holds its place's instruction, written once and then immutable, shared by all threads.
+//! Whoever looks at a thread there (a signal handler, a fault) must see the original place.
+
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+
+use crate::hit::frame::SignalContext;
+use crate::hit::point::{ProbePoint, SLOT_SIZE, STEP_OFFSET};
+use crate::insn::slot::{SlotPc, boost_map, step_map};
+
+/// Most arenas: one or two for each 2 GiB neighbourhood of probed code.
+const MAX_ARENAS: usize = 64;
+
+/// A mapping of slots.
+pub struct Arena {
+    /// First byte.
+    pub base: u64,
+    /// How many slots.
+    pub slots: usize,
+    /// Whose each slot is.
+    pub owners: Box<[AtomicPtr<ProbePoint>]>,
+}
+
+static ARENAS: [AtomicPtr<Arena>; MAX_ARENAS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_ARENAS];
+static ARENA_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Envelope of all arenas, for the quick "no" of the signal shim.
+pub static LOW: AtomicU64 = AtomicU64::new(u64::MAX);
+/// Its length.
+pub static SPAN: AtomicU64 = AtomicU64::new(0);
+
+/// Publishes an arena; false where there are too many. The registry's lock must be held.
+#[must_use]
+pub fn publish(arena: &'static Arena) -> bool {
+    let count = ARENA_COUNT.load(Relaxed);
+    if count == MAX_ARENAS {
+        return false;
+    }
+    ARENAS[count].store(std::ptr::from_ref(arena).cast_mut(), Release);
+    ARENA_COUNT.store(count + 1, Release);
+    let end = arena.base + (arena.slots * SLOT_SIZE) as u64;
+    let low = LOW.load(Relaxed);
+    let high = if SPAN.load(Relaxed) == 0 { end } else { low + SPAN.load(Relaxed) };
+    let (new_low, new_high) = (low.min(arena.base), high.max(end));
+    // Between the two stores the envelope is too small or too large, never wrong for long; nobody
+    // runs in the new arena yet. Zero span first keeps it from reaching beyond both.
+    if new_low < low {
+        SPAN.store(0, SeqCst);
+    }
+    LOW.store(new_low, SeqCst);
+    SPAN.store(new_high - new_low, SeqCst);
+    true
+}
+
+/// Every arena. Signal-safe.
+pub fn arenas() -> impl Iterator<Item = &'static Arena> {
+    ARENAS[..ARENA_COUNT.load(Acquire)].iter().filter_map(|arena| {
+        // SAFETY: arenas are never freed.
+        unsafe { arena.load(Acquire).as_ref() }
+    })
+}
+
+/// Whose slot `rip` is in. Signal-safe.
+#[must_use]
+pub fn owner(rip: u64) -> Option<&'static ProbePoint> {
+    if rip.wrapping_sub(LOW.load(Relaxed)) >= SPAN.load(Relaxed) {
+        return None;
+    }
+    let arena = arenas().find(|arena| rip.wrapping_sub(arena.base) < (arena.slots * SLOT_SIZE) as u64)?;
+    let slot = (rip - arena.base) as usize / SLOT_SIZE;
+    // SAFETY: points are never freed.
+    unsafe { arena.owners.get(slot)?.load(Acquire).as_ref() }
+}
+
+/// What a thread interrupted at `rip` was doing, where `rip` is in a slot.
+#[derive(Clone, Copy)]
+pub struct InSlot {
+    /// Whose slot.
+    pub point: &'static ProbePoint,
+    /// In the step form.
+    pub stepping: bool,
+    /// Before or after the instruction.
+    pub pc: SlotPc,
+}
+
+/// Resolves a rip. Signal-safe.
+#[must_use]
+pub fn locate(rip: u64) -> Option<InSlot> {
+    let point = owner(rip)?;
+    let stepping = rip >= point.slot + STEP_OFFSET;
+    let pc = if stepping {
+        step_map(&point.displaced, point.slot + STEP_OFFSET, rip)
+    } else {
+        boost_map(&point.displaced, point.slot, rip)
+    }?;
+    Some(InSlot { point, stepping, pc })
+}
+
+/// What [`leave_view`] puts back.
+#[repr(C)]
+#[derive(Default)]
+pub struct View {
+    slot_rip: u64,
+    shown_rip: u64,
+}
+
+/// Before the program's handler for an asynchronous signal that arrived in a slot: shows it the
+/// original instruction. Called by the shim in `asm`. Returns whether [`leave_view`] must follow.
+///
+/// # Safety
+/// `context` is the frame of the signal being delivered, `view` the shim's scratch.
+pub unsafe extern "C" fn enter_view(context: *mut SignalContext, view: *mut View) -> i32 {
+    // SAFETY: the caller's promise.
+    let (context, view) = unsafe { (&mut *context, &mut *view) };
+    view.slot_rip = 0;
+    let Some(found) = locate(context.regs.rip) else { return 0 };
+    let slot_rip = context.regs.rip;
+    match found.pc {
+        SlotPc::Before => context.regs.rip = found.point.at,
+        SlotPc::After { fix_rcx } => {
+            context.regs.rip = found.point.next();
+            if fix_rcx {
+                context.regs.rcx = found.point.next();
+            }
+            if !found.stepping {
+                // Executed, nothing left to do but the jump: this is where the thread goes on.
+                return 0;
+            }
+        }
+    }
+    view.slot_rip = slot_rip;
+    view.shown_rip = context.regs.rip;
+    1
+}
+
+/// After the handler: back into the slot, unless the handler moved the thread elsewhere. Going
+/// through the place instead would be a second hit of one execution.
+///
+/// # Safety
+/// As [`enter_view`].
+pub unsafe extern "C" fn leave_view(context: *mut SignalContext, view: *mut View) {
+    // SAFETY: the caller's promise.
+    let (context, view) = unsafe { (&mut *context, &*view) };
+    if view.slot_rip != 0 && context.regs.rip == view.shown_rip {
+        context.regs.rip = view.slot_rip;
+    }
+}

@@ -1,0 +1,290 @@
+//! A thread's own state: found by one load, made at the thread's first hit, reclaimed when the
+//! thread is dead. Nothing depends on a thread-exit hook.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+
+use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::frame::SignalInfo;
+use crate::hit::{asm, process};
+use crate::sys;
+use crate::trace::LineBuf;
+use crate::trace::record::RecordBuf;
+
+/// How many displaced instructions one thread can have in flight: one, plus one for each signal
+/// handler that a fault in such an instruction may have entered, plus tasks that share its TLS.
+const STEPS: usize = 4;
+/// States per mapping.
+const CHUNK_STATES: usize = 32;
+/// The signals we own, in the order of [`ThreadState::pending`].
+pub const PROTECTED: [i32; 5] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+/// Their bits in a kernel signal mask.
+pub const PROTECTED_MASK: u64 = sys::sigbit(libc::SIGTRAP)
+    | sys::sigbit(libc::SIGSEGV)
+    | sys::sigbit(libc::SIGBUS)
+    | sys::sigbit(libc::SIGFPE)
+    | sys::sigbit(libc::SIGILL);
+
+/// A displaced instruction between its two traps.
+#[derive(Default)]
+pub struct StepRecord {
+    /// Address of the slot; 0 is free.
+    pub slot: AtomicU64,
+    /// The mask to restore.
+    pub mask: AtomicU64,
+    /// Who wants the second trap.
+    pub consumers: AtomicPtr<ConsumerList>,
+}
+
+/// One thread's state. Written by its thread only, but for what is atomic and says so.
+pub struct ThreadState {
+    /// Owner; 0 is free. Written by whoever claims the state.
+    pub tid: AtomicI32,
+    /// Odd while inside a hit. Read by those who free what a hit may be reading.
+    pub sequence: AtomicU64,
+    /// How many hits are nested now.
+    pub depth: AtomicU32,
+    /// The consumer whose handler runs now. Read by unregister.
+    pub running: AtomicPtr<Consumer>,
+    /// The consumer this thread waits for in unregister. Read by other waiters, to break a circle.
+    pub waiting_for: AtomicPtr<Consumer>,
+    /// Greater than 0 while our own code runs outside a hit: hits then are ours, not the program's.
+    pub library: AtomicU32,
+    /// Where a crashing handler's rsp goes back to; 0 outside handlers.
+    pub recovery: AtomicU64,
+    /// What the last recovered fault was.
+    pub fault_signal: AtomicI32,
+    /// And where.
+    pub fault_address: AtomicU64,
+    /// Which of the protected signals the program believes blocked (kernel mask bits).
+    pub blocked: AtomicU64,
+    /// Which of them are pending for this thread.
+    pub pending: AtomicU32,
+    /// Set while `comm` holds the thread's name.
+    pub comm_known: AtomicBool,
+    /// Displaced instructions in flight.
+    pub steps: [StepRecord; STEPS],
+    /// The siginfo of the pending ones.
+    pub pending_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
+    /// The siginfo of the last fault in [`asm::uprobe_safe_copy`].
+    pub copy_fault: UnsafeCell<SignalInfo>,
+    /// The thread's name.
+    pub comm: UnsafeCell<[u8; 16]>,
+    /// The event being made.
+    pub record: UnsafeCell<RecordBuf>,
+    /// And its line.
+    pub line: UnsafeCell<LineBuf>,
+}
+
+// SAFETY: the cells are touched by the owning thread only, inside a hit.
+unsafe impl Sync for ThreadState {}
+
+#[repr(C)]
+struct Chunk {
+    next: AtomicPtr<Chunk>,
+    states: [ThreadState; CHUNK_STATES],
+}
+
+static CHUNKS: AtomicPtr<Chunk> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The calling thread's state; `None` where memory for a new one can't be had. Signal-safe.
+#[inline]
+#[must_use]
+pub fn current() -> Option<&'static ThreadState> {
+    let state = asm::thread_pointer();
+    if state.is_null() {
+        return claim();
+    }
+    // SAFETY: states are never unmapped.
+    Some(unsafe { &*state })
+}
+
+/// The calling thread's state where it has one already. Signal-safe.
+#[inline]
+#[must_use]
+pub fn existing() -> Option<&'static ThreadState> {
+    let state = asm::thread_pointer();
+    // SAFETY: states are never unmapped.
+    (!state.is_null()).then(|| unsafe { &*state })
+}
+
+/// Every state there is, of living and of dead threads. Signal-safe.
+pub fn all() -> impl Iterator<Item = &'static ThreadState> {
+    let mut chunk = CHUNKS.load(Acquire);
+    std::iter::from_fn(move || {
+        // SAFETY: chunks are never unmapped.
+        let current = unsafe { chunk.as_ref() }?;
+        chunk = current.next.load(Acquire);
+        Some(current.states.iter())
+    })
+    .flatten()
+}
+
+#[cold]
+fn claim() -> Option<&'static ThreadState> {
+    let tid = sys::gettid();
+    // A state that carries our number is a dead thread's: ours has none yet.
+    let state = all()
+        .find(|state| state.tid.load(Relaxed) == tid)
+        .or_else(|| all().find(|state| take(state, 0, tid)))
+        .or_else(|| {
+            let pid = process::pid();
+            all().find(|state| {
+                let owner = state.tid.load(Relaxed);
+                owner > 0 && !sys::thread_exists(pid, owner) && take(state, owner, tid)
+            })
+        });
+    let state = match state {
+        Some(state) => state,
+        None => {
+            grow()?;
+            all().find(|state| take(state, 0, tid))?
+        }
+    };
+    state.reset();
+    asm::set_thread_pointer(std::ptr::from_ref(state).cast_mut());
+    Some(state)
+}
+
+fn take(state: &ThreadState, from: i32, to: i32) -> bool {
+    state.tid.load(Relaxed) == from && state.tid.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
+}
+
+fn grow() -> Option<()> {
+    let chunk = sys::map_anonymous(std::mem::size_of::<Chunk>()).ok()? as *mut Chunk;
+    let mut head = CHUNKS.load(Acquire);
+    loop {
+        // SAFETY: fresh zeroed memory is a valid Chunk of free states.
+        unsafe { (*chunk).next.store(head, Relaxed) };
+        match CHUNKS.compare_exchange(head, chunk, AcqRel, Acquire) {
+            Ok(_) => return Some(()),
+            Err(now) => head = now,
+        }
+    }
+}
+
+/// After fork: the child has one thread, and its number is new. Signal-safe.
+pub fn after_fork() {
+    let mine = asm::thread_pointer();
+    for state in all() {
+        if std::ptr::eq(state, mine) {
+            state.tid.store(sys::gettid(), Relaxed);
+            state.comm_known.store(false, Relaxed);
+        } else {
+            state.reset();
+            state.tid.store(0, Release);
+        }
+    }
+}
+
+impl ThreadState {
+    fn reset(&self) {
+        let sequence = self.sequence.load(Relaxed);
+        self.sequence.store(sequence + (sequence & 1), Relaxed);
+        self.depth.store(0, Relaxed);
+        self.running.store(std::ptr::null_mut(), Relaxed);
+        self.waiting_for.store(std::ptr::null_mut(), Relaxed);
+        self.library.store(0, Relaxed);
+        self.recovery.store(0, Relaxed);
+        self.blocked.store(0, Relaxed);
+        self.pending.store(0, Relaxed);
+        self.comm_known.store(false, Relaxed);
+        for step in &self.steps {
+            step.slot.store(0, Relaxed);
+        }
+    }
+
+    /// Enters a hit: from here on nothing it may read is freed.
+    #[inline]
+    pub fn enter(&self) {
+        let depth = self.depth.load(Relaxed);
+        self.depth.store(depth + 1, Relaxed);
+        if depth == 0 {
+            // An exclusive instruction: ordered before the loads that follow.
+            self.sequence.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// Leaves a hit.
+    #[inline]
+    pub fn leave(&self) {
+        let depth = self.depth.load(Relaxed) - 1;
+        self.depth.store(depth, Relaxed);
+        if depth == 0 {
+            self.sequence.fetch_add(1, Release);
+        }
+    }
+
+    /// Leaves all nested hits at once, before the program's own code runs on top of them; gives back
+    /// how many they were.
+    pub fn suspend(&self) -> u32 {
+        let depth = self.depth.swap(0, Relaxed);
+        if depth > 0 {
+            self.sequence.fetch_add(1, Release);
+        }
+        depth
+    }
+
+    /// Undoes [`ThreadState::suspend`].
+    pub fn resume(&self, depth: u32) {
+        if depth > 0 {
+            self.sequence.fetch_add(1, SeqCst);
+        }
+        self.depth.store(depth, Relaxed);
+    }
+
+    /// Takes a step record for the slot at `slot`; the oldest gives way when all are taken (its
+    /// thread left by longjmp and will not come back).
+    pub fn begin_step(&self, slot: u64, mask: u64, consumers: *mut ConsumerList) {
+        let record = self
+            .steps
+            .iter()
+            .find(|step| step.slot.load(Relaxed) == slot)
+            .or_else(|| self.steps.iter().find(|step| step.slot.load(Relaxed) == 0))
+            .unwrap_or(&self.steps[0]);
+        record.mask.store(mask, Relaxed);
+        record.consumers.store(consumers, Relaxed);
+        record.slot.store(slot, SeqCst);
+    }
+
+    /// The record of the slot at `slot`: mask and consumers. The record stays taken.
+    #[must_use]
+    pub fn step(&self, slot: u64) -> Option<&StepRecord> {
+        self.steps.iter().find(|step| step.slot.load(Relaxed) == slot)
+    }
+
+    /// The thread's name, asked for once and kept until it changes (see `gates`).
+    pub fn comm(&self) -> &[u8; 16] {
+        if !self.comm_known.load(Relaxed) {
+            // SAFETY: only this thread touches the cell.
+            unsafe { *self.comm.get() = sys::thread_name() };
+            self.comm_known.store(true, Relaxed);
+        }
+        // SAFETY: only this thread writes the cell, and not while the reference lives.
+        unsafe { &*self.comm.get() }
+    }
+}
+
+/// Marks a stretch of our own code outside hits: what it executes is not the program's, so hits
+/// there run no handler and count nowhere.
+pub struct LibrarySection(Option<&'static ThreadState>);
+
+impl LibrarySection {
+    /// Begins; ends when dropped.
+    #[must_use]
+    pub fn enter() -> Self {
+        let state = current();
+        if let Some(state) = state {
+            state.library.store(state.library.load(Relaxed) + 1, Relaxed);
+        }
+        Self(state)
+    }
+}
+
+impl Drop for LibrarySection {
+    fn drop(&mut self) {
+        if let Some(state) = self.0 {
+            state.library.store(state.library.load(Relaxed).saturating_sub(1), Relaxed);
+        }
+    }
+}

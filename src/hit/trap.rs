@@ -1,0 +1,207 @@
+//! SIGTRAP: a probe's first trap, a step's second, or the program's own.
+
+use std::sync::atomic::Ordering::*;
+
+use crate::hit::consumer::{ConsumerList, Flow, Role};
+use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_BREAKPOINT};
+use crate::hit::memory::SafeMemory;
+use crate::hit::point::{ProbePoint, STEP_OFFSET};
+use crate::hit::thread::{PROTECTED_MASK, ThreadState};
+use crate::hit::{actions, fault, point, process, slots, thread};
+use crate::insn::{SlotKind, Way};
+use crate::regs::{Memory, Regs};
+
+/// One hit, while it is handled.
+pub struct Hit<'a> {
+    /// The registers; rip is the place.
+    pub regs: &'a mut Regs,
+    /// The signal frame they are in.
+    pub context: *mut SignalContext,
+    /// The place.
+    pub point: &'a ProbePoint,
+}
+
+/// The kernel calls this for SIGTRAP.
+///
+/// # Safety
+/// As for any SA_SIGINFO handler.
+pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    process::check_fork();
+    // SAFETY: the kernel's frame.
+    let (code, trap_number, rip) = unsafe { ((*info).code, (*context).trap_number, (*context).regs.rip) };
+    if code == SI_KERNEL && trap_number == VECTOR_BREAKPOINT {
+        let at = rip.wrapping_sub(1);
+        if let Some(found) = point::lookup(at) {
+            // SAFETY: the kernel's frame.
+            if unsafe { take(found, context) } {
+                return;
+            }
+        } else if let Some(found) = slots::owner(at)
+            && at >= found.slot + STEP_OFFSET
+        {
+            // SAFETY: the kernel's frame.
+            unsafe { finish_step(found, context) };
+            return;
+        } else if is_not_breakpoint(at) {
+            // Disarmed between the trap and here: the instruction is whole again.
+            // SAFETY: the kernel's frame.
+            unsafe { (*context).regs.rip = at };
+            return;
+        }
+    }
+    // SAFETY: the kernel's frame and arguments, passed on.
+    unsafe { actions::deliver(signal, info, context) };
+}
+
+/// Whether the byte at `at` can be read and is no int3 any more.
+fn is_not_breakpoint(at: u64) -> bool {
+    let mut byte = [0];
+    SafeMemory.read(at, &mut byte) == 1 && byte[0] != 0xCC
+}
+
+/// A trap at a known place. False: it is not ours.
+///
+/// # Safety
+/// `context` is the frame of this signal.
+unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool {
+    if !found.armed.load(Acquire) {
+        found.stale.fetch_add(1, Relaxed);
+        if is_not_breakpoint(found.at) {
+            // SAFETY: the caller's promise.
+            unsafe { (*context).regs.rip = found.at };
+            return true;
+        }
+        // Its object is gone: whose int3 this is, we don't know, but not ours.
+        if found.gone.load(Acquire) {
+            return false;
+        }
+        // Disarmed, and the byte not restored yet, or armed in this moment: run it displaced.
+    }
+    // SAFETY: the caller's promise; nobody else touches the frame.
+    let regs = unsafe { &mut (*context).regs };
+    regs.rip = found.at;
+    let mut hit = Hit { regs, context, point: found };
+    let Some(thread) = thread::current() else {
+        displace(&mut hit, None, std::ptr::null_mut());
+        return true;
+    };
+    thread.enter();
+    let list_pointer = found.consumers.load(SeqCst);
+    // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
+    let list = unsafe { list_pointer.as_ref() };
+    let handled = list.map_or(Flow::Continue, |list| run_all(list, &mut hit, thread));
+    if handled == Flow::Continue {
+        let nested = !thread.running.load(Relaxed).is_null() || thread.library.load(Relaxed) > 0;
+        let post = if nested || !list.is_some_and(|list| list.wants_post) {
+            std::ptr::null_mut()
+        } else {
+            list_pointer
+        };
+        displace(&mut hit, Some(thread), post);
+    }
+    thread.leave();
+    true
+}
+
+/// Every consumer, in order; the engine's own last.
+fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
+    let mut flow = Flow::Continue;
+    let ours = thread.library.load(Relaxed) > 0;
+    let nested = !thread.running.load(Relaxed).is_null();
+    for consumer in &list.all {
+        // SAFETY: listed, so not freed before this hit ends.
+        let consumer = unsafe { &**consumer };
+        if let Role::Internal(run) = consumer.role {
+            if flow == Flow::Continue && run(hit) == Flow::RipChanged {
+                flow = Flow::RipChanged;
+            }
+            continue;
+        }
+        if ours {
+            continue;
+        }
+        if nested {
+            consumer.miss();
+            continue;
+        }
+        thread.running.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
+        // After the store: unregister clears `alive` first and looks at `running` second.
+        if consumer.alive.load(SeqCst) && consumer.run(hit, thread) == Flow::RipChanged {
+            flow = Flow::RipChanged;
+        }
+        thread.running.store(std::ptr::null_mut(), Release);
+    }
+    flow
+}
+
+/// Runs the displaced instruction: now, or by sending the thread into the slot. `post` is the list
+/// whose post_handlers run after it, or null.
+pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: *mut ConsumerList) {
+    let point = hit.point;
+    match &point.displaced.way {
+        Way::Emulate(emulation) => match emulation.run(hit.regs, &SafeMemory, point.next()) {
+            Ok(()) => {
+                if let (Some(thread), false) = (thread, post.is_null()) {
+                    run_posts(post, hit, thread);
+                }
+            }
+            Err(_) => fault::emulation_faulted(hit, thread),
+        },
+        Way::Slot(kind) => match thread {
+            Some(thread) if !post.is_null() => {
+                let slot = point.slot + STEP_OFFSET;
+                // SAFETY: the frame of this signal.
+                let mask = unsafe { &mut (*hit.context).mask };
+                thread.begin_step(slot, *mask, post);
+                // A system call must stay interruptible; see `slots` for signals that arrive there.
+                if matches!(kind, SlotKind::Plain) {
+                    *mask = !PROTECTED_MASK;
+                }
+                hit.regs.rip = slot;
+            }
+            _ => hit.regs.rip = point.slot,
+        },
+    }
+}
+
+/// The int3 behind a stepped instruction.
+///
+/// # Safety
+/// `context` is the frame of this signal.
+unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
+    // SAFETY: the caller's promise; nobody else touches the frame.
+    let (regs, mask) = unsafe { (&mut (*context).regs, &mut (*context).mask) };
+    regs.rip = found.next();
+    if matches!(found.displaced.way, Way::Slot(SlotKind::Syscall)) {
+        regs.rcx = found.next();
+    }
+    let Some(thread) = thread::current() else { return };
+    let Some(record) = thread.step(found.slot + STEP_OFFSET) else { return };
+    if matches!(found.displaced.way, Way::Slot(SlotKind::Plain)) {
+        *mask = record.mask.load(Relaxed);
+    }
+    thread.enter();
+    let post = record.consumers.load(Relaxed);
+    let mut hit = Hit { regs, context, point: found };
+    run_posts(post, &mut hit, thread);
+    record.slot.store(0, Release);
+    thread.leave();
+}
+
+/// The post_handlers of a list.
+fn run_posts(list: *mut ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState) {
+    // SAFETY: the step record, or the hit we are in, keeps the list.
+    let list = unsafe { &*list };
+    for consumer in &list.all {
+        // SAFETY: listed, so not freed before the list.
+        let consumer = unsafe { &**consumer };
+        if !matches!(consumer.role, Role::Handlers(_)) {
+            continue;
+        }
+        thread.running.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
+        if consumer.alive.load(SeqCst) {
+            consumer.run_post(hit, thread);
+        }
+        thread.running.store(std::ptr::null_mut(), Release);
+    }
+}

@@ -1,0 +1,255 @@
+//! From instances to breakpoints: points made ready, consumers attached, bytes written; and back.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::*};
+
+use crate::addr::RuntimeAddr;
+use crate::code::Neighbourhood;
+use crate::elf::{self, ElfFile, Resolved};
+use crate::error::Refusal;
+use crate::hit::consumer::{Consumer, ConsumerList, Role};
+use crate::hit::memory::SafeMemory;
+use crate::hit::point::{self, ProbePoint};
+use crate::insn::{self, Way};
+use crate::probe::modules::Module;
+use crate::probe::registry::Registry;
+use crate::regs::Memory;
+
+const INT3: u8 = 0xCC;
+/// Bytes of the longest instruction.
+const MAX_INSN: usize = 15;
+
+impl Registry {
+    /// Whether an object's relocations are done, so that its IFUNC resolvers may be called.
+    pub(super) fn is_relocated(&self, module: &Module) -> bool {
+        !self.unrelocated.contains(module)
+    }
+
+    /// Checks a place and makes its point; nothing is visible yet but to [`point::lookup`].
+    pub(super) fn prepare(
+        &mut self,
+        module: &Module,
+        file: &ElfFile,
+        resolved: &Resolved,
+    ) -> Result<&'static ProbePoint, Refusal> {
+        let at = resolved.link.at(module.bias);
+        if let Some(known) = live_point(at.0) {
+            return Ok(known);
+        }
+        if !file.is_executable(resolved.link) {
+            return Err(Refusal::NotExecutable { offset: resolved.offset.0 });
+        }
+        // Where a symbol begins, an instruction begins: its own decode below is all there is to check.
+        let at_symbol = resolved.symbol.is_some() && resolved.symbol_offset == 0;
+        if let (Some(bounds), false) = (&resolved.bounds, at_symbol) {
+            elf::boundary::check(file, resolved.link, bounds)?;
+        }
+        let memory = read_text(at.0);
+        let original = file.bytes_at(resolved.link, memory.len());
+        if memory.first() == Some(&INT3) {
+            return Err(Refusal::ForeignBreakpoint);
+        }
+        let displaced = insn::classify(&memory, at.0)?;
+        let len = usize::from(displaced.len);
+        if original.len() >= len && original[..len] != memory[..len] {
+            return Err(Refusal::TextChanged {
+                file: original[..len].to_vec(),
+                memory: memory[..len].to_vec(),
+            });
+        }
+        self.make_point(displaced, module)
+    }
+
+    /// The same for an address without a symbol: what an IFUNC chose, a gate, an address of the C API.
+    pub(super) fn prepare_address(&mut self, at: u64) -> Result<&'static ProbePoint, Refusal> {
+        if let Some(known) = live_point(at) {
+            return Ok(known);
+        }
+        let found = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
+        let Some(module) = found else {
+            // The vDSO: code without a file.
+            let maps = crate::code::read_maps().unwrap_or_default();
+            let Some(map) = crate::code::mapping_at(&maps, at).filter(|map| map.executable) else {
+                return Err(Refusal::NotExecutable { offset: at });
+            };
+            let vdso = Module { low: map.start, high: map.end, ..self.modules[0].clone() };
+            let displaced = insn::classify(&read_text(at), at)?;
+            return self.make_point(displaced, &vdso);
+        };
+        if module.is_own {
+            return Err(Refusal::OwnCode);
+        }
+        let file: Rc<ElfFile> = self.file(&module)?;
+        let link = RuntimeAddr(at).link(module.bias);
+        let offset = file.offset_of(link).ok_or(Refusal::NotExecutable { offset: link.0 })?;
+        let (symbol, symbol_offset) =
+            file.symbolize(link).map_or((None, 0), |(name, offset)| (Some(name.to_owned()), offset));
+        let bounds = file.bounds_at(link);
+        let resolved = Resolved { link, offset, symbol, symbol_offset, ifunc: false, bounds };
+        self.prepare(&module, &file, &resolved)
+    }
+
+    fn make_point(
+        &mut self,
+        displaced: insn::DisplacedInsn,
+        module: &Module,
+    ) -> Result<&'static ProbePoint, Refusal> {
+        let near = Neighbourhood { low: module.low, high: module.high };
+        let slot = match displaced.way {
+            Way::Emulate(_) => 0,
+            Way::Slot(_) => self.arenas.take(&displaced, near).ok_or(Refusal::NoSlotInReach)?,
+        };
+        let point: &'static ProbePoint = Box::leak(Box::new(ProbePoint {
+            at: displaced.at,
+            displaced,
+            slot,
+            armed: AtomicBool::new(false),
+            consumers: AtomicPtr::default(),
+            gone: AtomicBool::new(false),
+            stale: AtomicU64::new(0),
+        }));
+        if slot != 0 {
+            self.arenas.own(slot, point);
+        }
+        point::insert(point);
+        Ok(point)
+    }
+
+    /// Attaches every instance's consumer where it is missing, and writes what has to be written.
+    pub(super) fn commit_all(&mut self) {
+        if let Err(errno) = self.arenas.flush(&mut self.poker) {
+            for instance in self.instances.iter_mut().flatten() {
+                if instance.points.iter().any(|point| point.slot != 0 && !point.armed.load(Relaxed)) {
+                    instance.refusal = Some(Refusal::TextNotWritable { errno });
+                    instance.points.clear();
+                }
+            }
+        }
+        let mut touched = Vec::new();
+        for number in 0..self.instances.len() {
+            let Some(instance) = &self.instances[number] else { continue };
+            let (consumer, enabled) = (instance.consumer, instance.enabled);
+            for point in instance.points.clone() {
+                if self.attach(point, consumer) {
+                    touched.push(point);
+                }
+            }
+            // SAFETY: the instance holds it.
+            let consumer = unsafe { &*consumer };
+            if enabled && consumer.crash_signal.load(Relaxed) == 0 && !consumer.alive.load(Relaxed) {
+                consumer.alive.store(true, SeqCst);
+            }
+        }
+        self.settle(&touched);
+        self.publish_addresses();
+    }
+
+    /// The C API's out-fields.
+    fn publish_addresses(&self) {
+        for instance in self.instances.iter().flatten() {
+            let Role::Handlers(up) = instance.consumer().role else { continue };
+            let at = instance.points.first().map_or(0, |point| point.at);
+            // SAFETY: registered: the struct is there, and these fields are ours to write.
+            unsafe {
+                (*up).addr = at as *mut libc::c_void;
+                (*up).flags = u32::from(!instance.enabled) | (u32::from(instance.points.is_empty()) << 1);
+            }
+        }
+    }
+
+    /// Adds a consumer to a point's list; false where it is there already.
+    pub(super) fn attach(&mut self, point: &'static ProbePoint, consumer: *const Consumer) -> bool {
+        let old = point.consumers.load(Acquire);
+        // SAFETY: only changed under the lock, which we hold.
+        let mut all = unsafe { old.as_ref() }.map_or_else(Vec::new, |list| list.all.clone());
+        if all.contains(&consumer) {
+            return false;
+        }
+        all.push(consumer);
+        // The engine's own last: what the user asked for happens before the process ends.
+        // SAFETY: listed consumers are alive.
+        all.sort_by_key(|consumer| matches!(unsafe { &(**consumer).role }, Role::Internal(_)));
+        self.publish(point, all);
+        true
+    }
+
+    /// Takes a consumer off a point's list.
+    pub(super) fn detach(&mut self, point: &'static ProbePoint, consumer: *const Consumer) {
+        // SAFETY: only changed under the lock, which we hold.
+        let Some(list) = (unsafe { point.consumers.load(Acquire).as_ref() }) else { return };
+        let all = list.all.iter().copied().filter(|other| *other != consumer).collect();
+        self.publish(point, all);
+    }
+
+    fn publish(&mut self, point: &'static ProbePoint, all: Vec<*const Consumer>) {
+        // SAFETY: listed consumers are alive.
+        let wants_post = all.iter().any(|consumer| unsafe { (**consumer).wants_post() });
+        let new = if all.is_empty() {
+            std::ptr::null_mut()
+        } else {
+            Box::into_raw(Box::new(ConsumerList { all, wants_post }))
+        };
+        let old = point.consumers.swap(new, SeqCst);
+        self.retirement.retire(old, std::ptr::null_mut());
+    }
+
+    /// Writes int3 where somebody listens, the original byte where nobody does.
+    pub(super) fn settle(&mut self, points: &[&'static ProbePoint]) {
+        let mut points = points.to_vec();
+        points.sort_unstable_by_key(|point| point.at);
+        points.dedup_by_key(|point| point.at);
+        for point in points {
+            let wanted = !point.gone.load(Relaxed) && has_listener(point);
+            if wanted == point.armed.load(Relaxed) || point.gone.load(Relaxed) {
+                continue;
+            }
+            if wanted {
+                // First: a thread may trap as soon as the byte is there.
+                point.armed.store(true, SeqCst);
+                if let Err(errno) = self.poker.write(point.at, &[INT3]) {
+                    point.armed.store(false, SeqCst);
+                    self.refuse_at(point, &Refusal::TextNotWritable { errno });
+                }
+            } else if self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok() {
+                point.armed.store(false, SeqCst);
+            }
+        }
+    }
+
+    fn refuse_at(&mut self, point: &'static ProbePoint, refusal: &Refusal) {
+        for instance in self.instances.iter_mut().flatten() {
+            if instance.points.iter().any(|other| std::ptr::eq(*other, point)) {
+                instance.points.retain(|other| !std::ptr::eq(*other, point));
+                instance.refusal = Some(refusal.clone());
+            }
+        }
+    }
+}
+
+/// The usable point at `at`, if there is one.
+fn live_point(at: u64) -> Option<&'static ProbePoint> {
+    point::lookup(at).filter(|point| !point.gone.load(Acquire))
+}
+
+fn has_listener(point: &ProbePoint) -> bool {
+    // SAFETY: only changed under the lock, which we hold.
+    let list = unsafe { point.consumers.load(Acquire).as_ref() };
+    // SAFETY: listed consumers are alive.
+    list.is_some_and(|list| list.all.iter().any(|consumer| unsafe { (**consumer).alive.load(Relaxed) }))
+}
+
+/// The program's own bytes at `at`: memory, less our breakpoints.
+fn read_text(at: u64) -> Vec<u8> {
+    let mut bytes = vec![0; MAX_INSN];
+    let n = SafeMemory.read(at, &mut bytes);
+    bytes.truncate(n);
+    for (offset, byte) in bytes.iter_mut().enumerate() {
+        if *byte == INT3
+            && let Some(point) = live_point(at + offset as u64)
+            && point.armed.load(Acquire)
+        {
+            *byte = point.displaced.bytes[0];
+        }
+    }
+    bytes
+}

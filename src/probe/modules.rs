@@ -1,0 +1,122 @@
+//! The objects loaded now, and reading their files without libc.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use findshlibs::{Segment, SharedLibrary, TargetSharedLibrary};
+
+use crate::addr::{LoadBias, RuntimeAddr};
+use crate::elf::{FileBytes, FileId, FileSource};
+use crate::sys;
+
+/// A loaded object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Module {
+    /// Its path as the loader knows it; the program's own is what /proc/self/exe points to.
+    pub path: PathBuf,
+    /// Its file; two paths with one id are one object.
+    pub id: FileId,
+    /// What was added to its link addresses.
+    pub bias: LoadBias,
+    /// First byte.
+    pub low: u64,
+    /// First byte behind.
+    pub high: u64,
+    /// The program itself.
+    pub is_exe: bool,
+    /// libuprobe itself.
+    pub is_own: bool,
+}
+
+impl Module {
+    /// Whether the object's memory contains `at`.
+    #[must_use]
+    pub fn contains(&self, at: RuntimeAddr) -> bool {
+        (self.low..self.high).contains(&at.0)
+    }
+}
+
+/// Files by raw system calls, mapped. A file that can't be opened by its name any more (replaced,
+/// another root) is tried through the kernel's own link for the program.
+pub struct MappedFiles;
+
+impl FileSource for MappedFiles {
+    fn open(&self, path: &Path) -> Option<FileBytes> {
+        let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+        let mapping = sys::Mapping::open(&path).ok()?;
+        let id = FileId { dev: mapping.id.dev, ino: mapping.id.ino };
+        Some(FileBytes::new(mapping, id))
+    }
+}
+
+/// The kernel's link to the program's file: right even after it was renamed or replaced.
+const EXE_LINK: &CStr = c"/proc/self/exe";
+
+fn exe_path() -> PathBuf {
+    let mut buffer = [0_u8; 4096];
+    sys::readlink(EXE_LINK, &mut buffer)
+        .map(|bytes| PathBuf::from(OsStr::from_bytes(bytes)))
+        .unwrap_or_default()
+}
+
+fn id_of(path: &Path) -> Option<FileId> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let id = sys::file_id(&path).ok()?;
+    Some(FileId { dev: id.dev, ino: id.ino })
+}
+
+/// The loaded objects that have a file, the program first.
+#[must_use]
+pub fn list_modules() -> Vec<Module> {
+    let own = list_modules as *const () as u64;
+    let mut modules = Vec::new();
+    let mut index = 0;
+    TargetSharedLibrary::each(|object| {
+        let is_exe = index == 0;
+        index += 1;
+        let bias = object.virtual_memory_bias().0 as u64;
+        let mut low = u64::MAX;
+        let mut high = 0;
+        for segment in object.segments().filter(Segment::is_load) {
+            let start = bias.wrapping_add(segment.stated_virtual_memory_address().0 as u64);
+            low = low.min(start);
+            high = high.max(start + segment.len() as u64);
+        }
+        let path = if is_exe { exe_path() } else { PathBuf::from(object.name()) };
+        let id = if is_exe { id_of(Path::new("/proc/self/exe")) } else { id_of(&path) };
+        if let (Some(id), true) = (id, low < high) {
+            let is_own = (low..high).contains(&own);
+            modules.push(Module { path, id, bias: LoadBias(bias), low, high, is_exe, is_own });
+        }
+    });
+    modules
+}
+
+/// Runs `work` while no object can be unmapped: inside dl_iterate_phdr, which holds the lock that
+/// dlclose takes (it is recursive, so `work` may list objects).
+pub fn with_objects_held<R>(work: impl FnOnce() -> R) -> Option<R> {
+    struct State<F, R> {
+        work: Option<F>,
+        result: Option<R>,
+    }
+    unsafe extern "C" fn call<F: FnOnce() -> R, R>(
+        _: *mut libc::dl_phdr_info,
+        _: usize,
+        state: *mut libc::c_void,
+    ) -> libc::c_int {
+        // SAFETY: the pointer passed below.
+        let state = unsafe { &mut *state.cast::<State<F, R>>() };
+        if let Some(work) = state.work.take() {
+            state.result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok();
+        }
+        1
+    }
+    fn run<F: FnOnce() -> R, R>(state: &mut State<F, R>) {
+        // SAFETY: `call` gets the state it expects, once.
+        unsafe { libc::dl_iterate_phdr(Some(call::<F, R>), std::ptr::from_mut(state).cast()) };
+    }
+    let mut state = State { work: Some(work), result: None };
+    run(&mut state);
+    state.result
+}

@@ -1,0 +1,255 @@
+//! All that is registered, and the calls that change it.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::*;
+
+use crate::code::{Arenas, Poker};
+use crate::elf::{ElfFile, FileId};
+use crate::error::Refusal;
+use crate::hit::consumer::{CUprobe, Consumer, Flow, Role};
+use crate::hit::trap::Hit;
+use crate::place::Place;
+use crate::probe::instance::{Instance, Maker, Request};
+use crate::probe::modules::{Module, list_modules, with_objects_held};
+use crate::probe::retire::Retirement;
+
+/// Everything registered. Reached through [`crate::probe::lock`].
+pub struct Registry {
+    /// The objects loaded now.
+    pub modules: Vec<Module>,
+    pub(super) files: HashMap<FileId, Result<Rc<ElfFile>, Refusal>>,
+    /// What was asked for; `None` where unregistered.
+    pub requests: Vec<Option<Request>>,
+    /// What was found; `None` where unregistered.
+    pub instances: Vec<Option<Instance>>,
+    pub(super) by_struct: HashMap<usize, usize>,
+    pub(super) poker: Poker,
+    pub(super) arenas: Arenas,
+    pub(super) retirement: Retirement,
+    /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
+    pub(super) unrelocated: Vec<Module>,
+    pub(super) next_name: HashMap<String, usize>,
+}
+
+// SAFETY: reached by one thread at a time, under the lock.
+unsafe impl Send for Registry {}
+
+impl Registry {
+    /// An empty registry, with the way to write text opened.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            modules: list_modules(),
+            files: HashMap::new(),
+            requests: Vec::new(),
+            instances: Vec::new(),
+            by_struct: HashMap::new(),
+            poker: Poker::new(),
+            arenas: Arenas::default(),
+            retirement: Retirement::default(),
+            unrelocated: Vec::new(),
+            next_name: HashMap::new(),
+        }
+    }
+
+    /// Adds probes and arms those whose objects are loaded. Returns their numbers.
+    pub fn register(&mut self, requests: Vec<(Place, String, String, Maker)>) -> Vec<usize> {
+        let first = self.requests.len();
+        for (place, at, name, maker) in requests {
+            if let Maker::Api(up) = maker {
+                self.by_struct.insert(up as usize, self.requests.len());
+            }
+            self.requests.push(Some(Request {
+                place,
+                at,
+                name,
+                maker,
+                resolved: Vec::new(),
+                instances: Vec::new(),
+                refusal: None,
+            }));
+        }
+        self.update();
+        (first..self.requests.len()).collect()
+    }
+
+    /// The linker's hook: objects were mapped or unmapped. What is new is not relocated yet; what was
+    /// there before certainly is. `on_relocated` is called before a new object's first own function,
+    /// where a probe waits for that.
+    pub fn objects_mapped(&mut self, on_relocated: fn(&mut Hit<'_>) -> Flow) {
+        let before = std::mem::take(&mut self.modules);
+        let now = list_modules();
+        self.retry(|_| true);
+        self.unrelocated = now.into_iter().filter(|module| !before.contains(module)).collect();
+        self.modules = before;
+        self.update();
+        for module in self.unrelocated.clone() {
+            let waits = self.instances.iter().flatten().any(|instance| {
+                instance.file == module.id && instance.refusal == Some(Refusal::IfuncNotReady)
+            });
+            let init = self.file(&module).ok().and_then(|file| file.init());
+            if let (true, Some(init)) = (waits, init) {
+                // Without it the probe stays pending until the linker's next call.
+                let _ = self.register_internal(init.at(module.bias).0, on_relocated);
+            }
+        }
+    }
+
+    /// An object's first own function is about to run: it is relocated.
+    pub fn object_relocated(&mut self, at: u64) {
+        use crate::addr::RuntimeAddr;
+        self.unrelocated.retain(|module| !module.contains(RuntimeAddr(at)));
+        self.retry(|module| module.contains(RuntimeAddr(at)));
+        self.update();
+    }
+
+    /// Lets what waits for relocation in the chosen objects be resolved again.
+    fn retry(&mut self, chosen: impl Fn(&Module) -> bool) {
+        for module in self.modules.iter().filter(|module| chosen(module)) {
+            for instance in self.instances.iter().flatten() {
+                if instance.file == module.id
+                    && instance.refusal == Some(Refusal::IfuncNotReady)
+                    && let Some(request) = self.requests[instance.request].as_mut()
+                {
+                    request.resolved.retain(|(id, _)| *id != module.id);
+                }
+            }
+        }
+    }
+
+    /// Brings the registry in line with what is loaded: forgets what was unmapped, finds places in
+    /// what is new, arms them. All of it with unmapping held back.
+    pub fn update(&mut self) {
+        let this = &mut *self;
+        with_objects_held(|| {
+            let modules = list_modules();
+            this.forget_unmapped(&modules);
+            this.modules = modules;
+            this.resolve_all();
+            this.commit_all();
+        });
+        self.retirement.reclaim();
+    }
+
+    /// The number of the request made from this struct.
+    #[must_use]
+    pub fn find_struct(&self, up: *mut CUprobe) -> Option<usize> {
+        self.by_struct.get(&(up as usize)).copied()
+    }
+
+    /// Takes a request out: its places are restored, no new hit finds it. Returns its consumers, which
+    /// may still be running.
+    pub fn unregister(&mut self, request: usize) -> Vec<*const Consumer> {
+        let Some(gone) = self.requests[request].take() else { return Vec::new() };
+        if let Maker::Api(up) = gone.maker {
+            self.by_struct.remove(&(up as usize));
+        }
+        let mut consumers = Vec::new();
+        let mut restore = Vec::new();
+        for number in gone.instances {
+            let Some(instance) = self.instances[number].take() else { continue };
+            instance.consumer().alive.store(false, SeqCst);
+            for point in &instance.points {
+                self.detach(point, instance.consumer);
+                restore.push(*point);
+            }
+            consumers.push(instance.consumer);
+        }
+        self.settle(&restore);
+        consumers
+    }
+
+    /// Frees what [`Registry::unregister`] returned, once nobody runs it.
+    pub fn free(&mut self, consumers: &[*const Consumer]) {
+        for consumer in consumers {
+            self.retirement.retire(std::ptr::null_mut(), consumer.cast_mut());
+        }
+        self.retirement.reclaim();
+    }
+
+    /// Switches a request on or off. Its counts stay.
+    pub fn enable(&mut self, request: usize, on: bool) {
+        let Some(Some(found)) = self.requests.get(request) else { return };
+        let mut points = Vec::new();
+        for number in found.instances.clone() {
+            let Some(instance) = self.instances[number].as_mut() else { continue };
+            instance.enabled = on;
+            instance.consumer().alive.store(on, SeqCst);
+            points.extend(instance.points.iter().copied());
+        }
+        self.settle(&points);
+        self.retirement.reclaim();
+    }
+
+    /// Puts an internal consumer on the instruction at `at` of a loaded object.
+    ///
+    /// # Errors
+    /// As for any probe.
+    pub fn register_internal(&mut self, at: u64, run: fn(&mut Hit<'_>) -> Flow) -> Result<(), Refusal> {
+        let point = self.prepare_address(at)?;
+        self.arenas.flush(&mut self.poker).map_err(|errno| Refusal::TextNotWritable { errno })?;
+        let consumer = Consumer::new(Role::Internal(run), String::new(), String::new());
+        consumer.alive.store(true, Relaxed);
+        self.attach(point, Box::leak(Box::new(consumer)));
+        self.settle(&[point]);
+        if point.armed.load(Relaxed) { Ok(()) } else { Err(Refusal::TextNotWritable { errno: libc::EIO }) }
+    }
+
+    /// The parsed file of a module; parsed once.
+    pub fn file(&mut self, module: &Module) -> Result<Rc<ElfFile>, Refusal> {
+        use crate::elf::FileSource;
+        self.files
+            .entry(module.id)
+            .or_insert_with(|| {
+                let unreadable = || Refusal::BadObject {
+                    path: module.path.display().to_string(),
+                    why: "can't be read".to_owned(),
+                };
+                let link = std::path::Path::new("/proc/self/exe");
+                let path = if module.is_exe { link } else { &module.path };
+                let bytes = crate::probe::MappedFiles.open(path).ok_or_else(unreadable)?;
+                if bytes.id() != module.id {
+                    return Err(unreadable());
+                }
+                ElfFile::parse(&module.path, bytes).map(Rc::new).map_err(|e| e.refusal(&module.path))
+            })
+            .clone()
+    }
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Registry {
+    /// The consumers of a request.
+    #[must_use]
+    pub fn consumers_of(&self, request: usize) -> Vec<*const Consumer> {
+        let Some(Some(found)) = self.requests.get(request) else { return Vec::new() };
+        found.instances.iter().filter_map(|i| self.instances[*i].as_ref()).map(|i| i.consumer).collect()
+    }
+
+    /// A runtime address as object and file offset.
+    ///
+    /// # Errors
+    /// [`Refusal::NotExecutable`] outside every object, [`Refusal::BadObject`].
+    pub fn place_of(&mut self, at: u64) -> Result<Place, Refusal> {
+        use crate::addr::RuntimeAddr;
+        use crate::place::{ObjectPattern, Target};
+        self.modules = list_modules();
+        let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
+        let module = module.ok_or(Refusal::NotExecutable { offset: at })?;
+        let file = self.file(&module)?;
+        let offset =
+            file.offset_of(RuntimeAddr(at).link(module.bias)).ok_or(Refusal::NotExecutable { offset: at })?;
+        let object = if module.is_exe {
+            ObjectPattern::Exe
+        } else {
+            ObjectPattern::Path(module.path.display().to_string())
+        };
+        Ok(Place { object, target: Target::FileOffset(offset.0) })
+    }
+}

@@ -1,0 +1,343 @@
+//! From requests to instances: which places each loaded object has for each request.
+
+use std::ffi::CString;
+use std::sync::atomic::Ordering::*;
+
+use crate::addr::{FileOffset, LinkAddr, RuntimeAddr};
+use crate::config::{Action, ProbeSpec};
+use crate::elf::{self, ElfFile, Resolved};
+use crate::error::Refusal;
+use crate::fetch::{self, At};
+use crate::hit::consumer::{CUprobe, Consumer, EventRole, Role};
+use crate::place::{ObjectPattern, Target};
+use crate::probe::instance::{Instance, Maker, Request};
+use crate::probe::modules::{MappedFiles, Module};
+use crate::probe::registry::Registry;
+use crate::sys;
+
+impl Registry {
+    /// Resolves every request in every object it was not resolved in yet.
+    pub(super) fn resolve_all(&mut self) {
+        for number in 0..self.requests.len() {
+            for index in 0..self.modules.len() {
+                self.resolve_in(number, index);
+            }
+            self.note_missing_object(number);
+        }
+    }
+
+    fn note_missing_object(&mut self, number: usize) {
+        let Some(request) = self.requests[number].as_mut() else { return };
+        if request.resolved.is_empty() && request.refusal.is_none() {
+            let object = object_text(&request.place.object);
+            request.refusal = Some(Refusal::ObjectNotLoaded { object });
+        }
+    }
+
+    fn resolve_in(&mut self, number: usize, index: usize) {
+        let module = self.modules[index].clone();
+        let Some(request) = self.requests[number].as_ref() else { return };
+        let key = (module.id, module.bias.0);
+        if request.refusal.as_ref().is_some_and(|r| !r.is_pending() && !matches!(r, Refusal::NoSymbol { .. }))
+            || request.resolved.contains(&key)
+            || !matches(&request.place.object, &module)
+        {
+            return;
+        }
+        let place = request.place.clone();
+        let found = self.file(&module).and_then(|file| {
+            let found = elf::resolve(&place, &file, &MappedFiles)?;
+            Ok((file, found))
+        });
+        let request = self.requests[number].as_mut().expect("checked above");
+        request.resolved.push(key);
+        match found {
+            Ok((file, found)) => {
+                request.refusal = None;
+                for (at, resolved) in found.iter().enumerate() {
+                    self.place_instance(number, &module, &file, resolved, at, found.len());
+                }
+            }
+            // With a pattern for objects, one that lacks the symbol is nothing to report.
+            Err(refusal) => {
+                if request.instances.is_empty() {
+                    request.refusal = Some(refusal);
+                }
+            }
+        }
+    }
+
+    /// Finds or makes the instance for one place, and records where it is in memory.
+    fn place_instance(
+        &mut self,
+        number: usize,
+        module: &Module,
+        file: &ElfFile,
+        resolved: &Resolved,
+        index: usize,
+        of: usize,
+    ) {
+        let known = self.requests[number].as_ref().and_then(|request| {
+            request.instances.iter().copied().find(|i| {
+                self.instances[*i]
+                    .as_ref()
+                    .is_some_and(|i| i.file == module.id && i.offset == resolved.offset)
+            })
+        });
+        let instance = known.unwrap_or_else(|| self.make_instance(number, module, resolved, index, of));
+        let at = resolved.link.at(module.bias);
+        let point = if module.is_own {
+            Err(Refusal::OwnCode)
+        } else if resolved.ifunc {
+            self.prepare_ifunc(module, at, resolved.symbol_offset)
+        } else {
+            self.prepare(module, file, resolved)
+        };
+        let Some(instance) = self.instances[instance].as_mut() else { return };
+        match point {
+            Ok(point) => {
+                instance.refusal = None;
+                if !instance.points.iter().any(|p| std::ptr::eq(*p, point)) {
+                    instance.points.push(point);
+                }
+            }
+            Err(refusal) => instance.refusal = Some(refusal),
+        }
+    }
+
+    /// Calls the IFUNC's resolver, as the loader did, and prepares what it chose.
+    fn prepare_ifunc(
+        &mut self,
+        module: &Module,
+        resolver: RuntimeAddr,
+        offset: u64,
+    ) -> Result<&'static crate::hit::point::ProbePoint, Refusal> {
+        if !self.is_relocated(module) {
+            return Err(Refusal::IfuncNotReady);
+        }
+        // SAFETY: an IFUNC resolver of a relocated object takes nothing and returns a code address
+        // (gABI, STT_GNU_IFUNC); the loader called it the same way.
+        let chosen =
+            unsafe { std::mem::transmute::<usize, unsafe extern "C" fn() -> u64>(resolver.0 as usize)() };
+        self.prepare_address(chosen.wrapping_add(offset))
+    }
+
+    /// Makes the instance and its consumer, not alive yet.
+    fn make_instance(
+        &mut self,
+        number: usize,
+        module: &Module,
+        resolved: &Resolved,
+        index: usize,
+        of: usize,
+    ) -> usize {
+        let request = self.requests[number].as_ref().expect("resolving it");
+        let name = instance_name(request, resolved, index, of);
+        let name = self.unique_name(name, number);
+        let request = self.requests[number].as_mut().expect("resolving it");
+        let at = request.at.clone();
+        let (consumer, enabled, refusal) = match &mut request.maker {
+            Maker::Spec(spec, plugins) => match event_role(spec, plugins, module, resolved) {
+                Ok(role) => {
+                    let mut consumer = Consumer::new(Role::Event(Box::new(role)), name.clone(), at);
+                    consumer.sample = spec.sample;
+                    consumer.limit = spec.limit;
+                    let consumer: &'static Consumer = Box::leak(Box::new(consumer));
+                    consumer.keep_counts();
+                    let refusal = spec.not_yet.map(|what| Refusal::NotYet { what });
+                    (std::ptr::from_ref(consumer), spec.enabled, refusal)
+                }
+                Err(refusal) => {
+                    let role = Role::Event(Box::new(EventRole::idle()));
+                    let consumer = Box::leak(Box::new(Consumer::new(role, name.clone(), at)));
+                    (std::ptr::from_ref(consumer), spec.enabled, Some(refusal))
+                }
+            },
+            Maker::Api(up) => {
+                let consumer = Consumer::new(Role::Handlers(*up), name.clone(), at);
+                // SAFETY: registered: the struct is there.
+                let enabled = unsafe { (**up).flags } & 1 == 0;
+                (Box::into_raw(Box::new(consumer)).cast_const(), enabled, None)
+            }
+        };
+        let instance = Instance {
+            request: number,
+            name,
+            file: module.id,
+            object: module.path.display().to_string(),
+            symbol: resolved.symbol.clone(),
+            symbol_offset: resolved.symbol_offset,
+            link: resolved.link,
+            offset: resolved.offset,
+            consumer,
+            enabled,
+            points: Vec::new(),
+            refusal,
+        };
+        let id = self.instances.len();
+        self.instances.push(Some(instance));
+        self.requests[number].as_mut().expect("resolving it").instances.push(id);
+        id
+    }
+
+    fn unique_name(&mut self, name: String, request: usize) -> String {
+        if !matches!(self.requests[request].as_ref().map(|r| &r.maker), Some(Maker::Spec(..))) {
+            return name;
+        }
+        let count = self.next_name.entry(name.clone()).or_insert(0);
+        *count += 1;
+        if *count == 1 { name } else { format!("{name}_{}", *count - 1) }
+    }
+}
+
+/// perf's convention: a probe with one place has its own name, the places of a pattern have their
+/// functions' names, or the user's with a number.
+fn instance_name(request: &Request, resolved: &Resolved, index: usize, of: usize) -> String {
+    let is_default = match &request.maker {
+        Maker::Spec(spec, _) => spec.name_is_default,
+        Maker::Api(_) => false,
+    };
+    let is_pattern = !matches!(
+        &request.place.target,
+        Target::Symbol { pattern: crate::place::SymbolPattern::Exact(_), .. } | Target::FileOffset(_)
+    );
+    match (&resolved.symbol, is_default && is_pattern) {
+        (Some(symbol), true) if resolved.symbol_offset == 0 => symbol.clone(),
+        (Some(symbol), true) => format!("{symbol}_{:#x}", resolved.symbol_offset),
+        _ if of > 1 || !request.instances.is_empty() => {
+            let n = request.instances.len().max(index);
+            if n == 0 { request.name.clone() } else { format!("{}_{n}", request.name) }
+        }
+        _ => request.name.clone(),
+    }
+}
+
+impl EventRole {
+    /// Does nothing: the consumer of a probe that is refused.
+    fn idle() -> Self {
+        Self {
+            program: fetch::EventProgram::default(),
+            log: false,
+            plugins: Vec::new(),
+            plugin_probe: Box::new(empty_probe()),
+        }
+    }
+}
+
+fn empty_probe() -> CUprobe {
+    CUprobe {
+        pathname: std::ptr::null(),
+        symbol_name: std::ptr::null(),
+        offset: 0,
+        addr: std::ptr::null_mut(),
+        pre_handler: None,
+        post_handler: None,
+        fault_handler: None,
+        data: std::ptr::null_mut(),
+        nhit: Default::default(),
+        nmissed: Default::default(),
+        flags: 0,
+        reserved0: 0,
+        opaque: [std::ptr::null_mut(); 4],
+    }
+}
+
+/// Compiles what a config's probe does at a hit in `module`.
+fn event_role(
+    spec: &ProbeSpec,
+    plugins: &[crate::hit::consumer::PreHandler],
+    module: &Module,
+    resolved: &Resolved,
+) -> Result<EventRole, Refusal> {
+    if let Some(what) = spec.not_yet {
+        return Err(Refusal::NotYet { what });
+    }
+    let is_entry = match (&resolved.bounds, resolved.ifunc) {
+        (Some(bounds), false) => bounds.start == resolved.link || resolved.symbol_offset == 0,
+        _ => resolved.symbol_offset == 0,
+    };
+    let at = if is_entry { At::Entry } else { At::Inside };
+    let mut program = fetch::compile(&spec.args, spec.filter.as_ref(), at)
+        .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
+    if program.needs_binding() {
+        let bytes = module_offsets(module);
+        program
+            .bind(&|offset| bytes(offset))
+            .map_err(|offset| Refusal::BadFetch { why: format!("file offset {offset:#x} is not loaded") })?;
+    }
+    let mut probe = empty_probe();
+    // The plugin may look at the names; they live as long as the probe, which is for ever.
+    probe.pathname = leak(&module.path.display().to_string());
+    if let Target::Symbol { pattern: crate::place::SymbolPattern::Exact(name), offset } = &spec.place.target {
+        probe.symbol_name = leak(name);
+        probe.offset = *offset;
+    }
+    Ok(EventRole {
+        program,
+        log: spec.actions.contains(&Action::Log),
+        plugins: plugins.to_vec(),
+        plugin_probe: Box::new(probe),
+    })
+}
+
+fn leak(text: &str) -> *const libc::c_char {
+    CString::new(text).map_or(std::ptr::null(), |text| text.into_raw().cast_const())
+}
+
+/// File offset to runtime address, through the module's file.
+fn module_offsets(module: &Module) -> impl Fn(FileOffset) -> Option<RuntimeAddr> + use<> {
+    let file = elf::FileSource::open(&MappedFiles, &module.path)
+        .and_then(|bytes| ElfFile::parse(&module.path, bytes).ok());
+    let bias = module.bias;
+    move |offset| {
+        let link: LinkAddr = file.as_ref()?.link_of(offset)?;
+        Some(link.at(bias))
+    }
+}
+
+/// Whether the object part of a place means `module`.
+pub(super) fn matches(pattern: &ObjectPattern, module: &Module) -> bool {
+    let same_file = |path: &str| {
+        CString::new(path)
+            .ok()
+            .and_then(|path| sys::file_id(&path).ok())
+            .is_some_and(|id| id.dev == module.id.dev && id.ino == module.id.ino)
+    };
+    elf::pattern::object_matches(pattern, &module.path, module.is_exe, &same_file)
+}
+
+fn object_text(pattern: &ObjectPattern) -> String {
+    match pattern {
+        ObjectPattern::Exe => "exe".to_owned(),
+        ObjectPattern::Path(text) | ObjectPattern::Name(text) | ObjectPattern::Glob(text) => text.clone(),
+    }
+}
+
+impl Registry {
+    /// Instances whose object is not mapped any more are pending again.
+    pub(super) fn forget_unmapped(&mut self, now: &[Module]) {
+        let gone: Vec<Module> = self
+            .modules
+            .iter()
+            .filter(|old| !now.iter().any(|new| new.id == old.id && new.bias == old.bias))
+            .cloned()
+            .collect();
+        for module in gone {
+            let lost = |at: u64| module.contains(RuntimeAddr(at));
+            for point in crate::hit::point::all().filter(|point| lost(point.at)) {
+                // Unmapped: nothing to restore, and nothing of ours traps there any more.
+                point.armed.store(false, Release);
+                point.gone.store(true, Release);
+                let list = point.consumers.swap(std::ptr::null_mut(), AcqRel);
+                self.retirement.retire(list, std::ptr::null_mut());
+            }
+            for instance in self.instances.iter_mut().flatten() {
+                instance.points.retain(|point| !lost(point.at));
+            }
+            let key = (module.id, module.bias.0);
+            for request in self.requests.iter_mut().flatten() {
+                request.resolved.retain(|resolved| *resolved != key);
+            }
+        }
+    }
+}

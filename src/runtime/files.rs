@@ -1,0 +1,126 @@
+//! The event log's and the report's files: names, opening, and who else writes there.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use crate::hit::{output, process};
+use crate::sys::{self, Fd};
+use crate::trace::template::{TemplateVars, expand};
+
+/// What names are made from, and where relative ones begin.
+#[derive(Debug)]
+pub struct Naming {
+    /// The program's file name.
+    pub program: String,
+    /// When the process began to be traced.
+    pub start_unix_secs: u64,
+    /// The working directory then: the program may change it.
+    pub directory: PathBuf,
+}
+
+impl Naming {
+    /// The absolute path that `template` means in this process now.
+    #[must_use]
+    pub fn path(&self, template: &str) -> PathBuf {
+        let vars = TemplateVars {
+            pid: process::pid() as u32,
+            program: &self.program,
+            start_unix_secs: self.start_unix_secs,
+        };
+        self.directory.join(expand(template, &vars))
+    }
+}
+
+fn terminated(path: &std::path::Path) -> Option<CString> {
+    CString::new(path.as_os_str().as_bytes()).ok()
+}
+
+/// Opens the event log for appending. It begins empty, unless another traced process is writing
+/// to it now (a lock tells), or this process did before it executed another program.
+///
+/// # Errors
+/// errno.
+pub fn open_log(naming: &Naming, template: &str) -> Result<i32, i32> {
+    let path = terminated(&naming.path(template)).ok_or(libc::EINVAL)?;
+    let fd = Fd::open(&path, libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOCTTY, 0o666)?;
+    let regular = fd.stat()?.st_mode & libc::S_IFMT == libc::S_IFREG;
+    if regular && lock(&fd, libc::LOCK_EX | libc::LOCK_NB) {
+        if !written_by_this_process(&path) {
+            // SAFETY: no pointers.
+            let _ = unsafe { sys::syscall3(libc::SYS_ftruncate, fd.raw() as usize, 0, 0) };
+        }
+        lock(&fd, libc::LOCK_SH | libc::LOCK_NB);
+    } else {
+        lock(&fd, libc::LOCK_SH | libc::LOCK_NB);
+    }
+    Ok(fd.move_high().into_raw())
+}
+
+fn lock(fd: &Fd, operation: i32) -> bool {
+    // SAFETY: no pointers.
+    unsafe { sys::syscall3(libc::SYS_flock, fd.raw() as usize, operation as usize, 0) }.is_ok()
+}
+
+/// A descriptor for the log on standard error.
+#[must_use]
+pub fn stderr_log() -> Option<i32> {
+    output::duplicate_stderr()
+}
+
+/// Writes the report. A report that this very process wrote before it executed another program is
+/// kept: ours then gets a number behind its name.
+///
+/// # Errors
+/// errno.
+pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), i32> {
+    let path = naming.path(template);
+    let mut candidate = path.clone();
+    for number in 1..100 {
+        let name = terminated(&candidate).ok_or(libc::EINVAL)?;
+        if !written_by_this_process(&name) {
+            break;
+        }
+        let mut numbered = path.clone().into_os_string();
+        numbered.push(format!(".{number}"));
+        candidate = PathBuf::from(numbered);
+    }
+    let name = terminated(&candidate).ok_or(libc::EINVAL)?;
+    let fd = Fd::open(&name, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY, 0o666)?;
+    if output::write_all(fd.raw(), text) { Ok(()) } else { Err(libc::EIO) }
+}
+
+/// Whether the file was written by this process: it names our pid, and is not older than the process.
+fn written_by_this_process(path: &std::ffi::CStr) -> bool {
+    /// The kernel counts process starts in hundredths of a second.
+    const SLACK_NS: i128 = 20_000_000;
+    let Ok(fd) = Fd::open(path, libc::O_RDONLY | libc::O_NONBLOCK, 0) else { return false };
+    let Ok(stat) = fd.stat() else { return false };
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG || stat.st_size == 0 {
+        return false;
+    }
+    let mut head = [0_u8; 4096];
+    let n = fd.read(&mut head).unwrap_or(0);
+    let text = String::from_utf8_lossy(&head[..n]);
+    let pid = process::pid();
+    let marks = [format!("\"pid\":{pid},"), format!("(pid {pid})"), format!("-{pid} ")];
+    if !marks.iter().any(|mark| text.contains(mark.as_str())) {
+        return false;
+    }
+    let modified = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+    process_start_ns().is_some_and(|start| modified + SLACK_NS >= start)
+}
+
+/// When the process was started, ns since the epoch (proc(5), field 22 of /proc/self/stat).
+fn process_start_ns() -> Option<i128> {
+    let stat = sys::read_whole(c"/proc/self/stat").ok()?;
+    let text = String::from_utf8_lossy(&stat);
+    let ticks: i128 = text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let now = |clock: libc::clockid_t| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the kernel writes one timespec.
+        unsafe { sys::syscall3(libc::SYS_clock_gettime, clock as usize, &raw mut time as usize, 0) }.ok()?;
+        Some(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
+    };
+    Some(now(libc::CLOCK_REALTIME)? - now(libc::CLOCK_BOOTTIME)? + ticks * 10_000_000)
+}

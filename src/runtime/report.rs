@@ -1,0 +1,160 @@
+//! The report at the end of the process, from whatever way it ends.
+
+use std::borrow::Cow;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::Ordering::*;
+
+use crate::config::{Kind as ConfigKind, SummaryFormat};
+use crate::error::Refusal;
+use crate::hit::consumer::Consumer;
+use crate::hit::point::ProbePoint;
+use crate::hit::{clock, output, process};
+use crate::insn::Way;
+use crate::probe::{Instance, Maker, Registry, Request, State as ProbeState, lock};
+use crate::runtime::files;
+use crate::runtime::messages::{Level, say};
+use crate::runtime::start::SETTINGS;
+use crate::trace::summary::{self, Kind, Method, ProbeSummary, State, Summary};
+
+/// Writes the report, once per process. Signal-safe but for waiting at most two seconds for another
+/// thread's registration to end.
+pub fn finish() {
+    let Some(settings) = SETTINGS.get() else { return };
+    process::check_fork();
+    if process::page().finished.swap(1, AcqRel) != 0 || settings.summary.format == SummaryFormat::None {
+        return;
+    }
+    let done = lock::with_some_patience(|registry| {
+        let text = render(registry, settings.summary.format);
+        match &settings.summary.path {
+            None => output::write_stderr(text.as_bytes()),
+            Some(path) => {
+                if let Err(errno) = files::write_report(&settings.naming, path, text.as_bytes()) {
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    say(Level::Error, &format!("the report can't be written to '{path}': {error}"));
+                }
+            }
+        }
+    });
+    if let Err(busy) = done {
+        say(Level::Error, &format!("no report: the registry is not to be had ({busy:?})"));
+    }
+}
+
+/// Whether anything was hit: a process that executes another program without a hit has nothing to
+/// report yet.
+#[must_use]
+pub fn has_hits() -> bool {
+    lock::with_some_patience(|registry| {
+        registry.instances.iter().flatten().any(|instance| {
+            let counters = &instance.consumer().counters;
+            [&counters.hits, &counters.nmissed, &counters.filtered, &counters.sampled_out]
+                .iter()
+                .any(|counter| counter.load(Relaxed) != 0)
+        })
+    })
+    .unwrap_or(true)
+}
+
+fn render(registry: &Registry, format: SummaryFormat) -> String {
+    let exe = registry.modules.first().map_or(&b""[..], |module| module.path.as_os_str().as_bytes());
+    let summary = Summary {
+        version: summary::VERSION,
+        pid: process::pid() as u32,
+        exe: Cow::Borrowed(exe),
+        wall_ns: clock::now_ns().saturating_sub(process::page().start_ns.load(Relaxed)),
+        probes: probes(registry),
+    };
+    let mut text = String::new();
+    // Writing into a String does not fail.
+    let _ = match format {
+        SummaryFormat::Json => summary::json(&summary, &mut text),
+        SummaryFormat::OpenMetrics => summary::openmetrics(&summary, &mut text),
+        SummaryFormat::Table | SummaryFormat::None => summary::table(&summary, &mut text),
+    };
+    text
+}
+
+fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
+    let mut all = Vec::new();
+    for request in registry.requests.iter().flatten() {
+        let Maker::Spec(spec, _) = &request.maker else { continue };
+        let kind = match spec.kind {
+            ConfigKind::Entry => Kind::Entry,
+            ConfigKind::Return => Kind::Return,
+            ConfigKind::Call => Kind::Call,
+        };
+        let mut found: Vec<&Instance> =
+            request.instances.iter().filter_map(|i| registry.instances[*i].as_ref()).collect();
+        found.sort_by(|a, b| a.object.cmp(&b.object).then(a.offset.cmp(&b.offset)));
+        if found.is_empty() {
+            all.push(nowhere(request, kind));
+        }
+        all.extend(found.into_iter().map(|instance| of_instance(request, instance, kind)));
+    }
+    all
+}
+
+/// A probe without a place.
+fn nowhere(request: &Request, kind: Kind) -> ProbeSummary<'_> {
+    let mut probe = ProbeSummary::new(request.name.as_str(), request.at.as_str());
+    probe.kind = kind;
+    let not_yet = match &request.maker {
+        Maker::Spec(spec, _) => spec.not_yet.map(|what| Refusal::NotYet { what }),
+        Maker::Api(_) => None,
+    };
+    let refusal = not_yet.as_ref().or(request.refusal.as_ref());
+    probe.state = if refusal.is_none_or(Refusal::is_pending) { State::Pending } else { State::Refused };
+    probe.reason = refusal.map(|refusal| Cow::Owned(refusal.to_string()));
+    probe
+}
+
+fn of_instance<'a>(request: &'a Request, instance: &'a Instance, kind: Kind) -> ProbeSummary<'a> {
+    let consumer: &Consumer = instance.consumer();
+    let point = instance.points.first();
+    let mut probe = ProbeSummary::new(instance.name.as_str(), request.at.as_str());
+    probe.kind = kind;
+    probe.object = Some(Cow::Borrowed(instance.object.as_bytes()));
+    probe.symbol = instance.symbol.as_deref().map(Cow::Borrowed);
+    probe.offset = instance.symbol_offset;
+    probe.file_offset = Some(instance.offset.0);
+    probe.address = point.map(|point| point.at);
+    probe.state = match instance.state() {
+        ProbeState::Armed => State::Armed,
+        ProbeState::Pending => State::Pending,
+        ProbeState::Refused => State::Refused,
+        ProbeState::Disabled => State::Disabled,
+    };
+    probe.method = point.map(|point| method(point));
+    probe.reason = reason(instance, consumer);
+    let counters = &consumer.counters;
+    probe.hits = counters.hits.load(Relaxed);
+    probe.nmissed = counters.nmissed.load(Relaxed);
+    probe.filtered = counters.filtered.load(Relaxed);
+    probe.sampled_out = counters.sampled_out.load(Relaxed);
+    probe.lost = counters.lost.load(Relaxed);
+    probe
+}
+
+fn reason<'a>(instance: &Instance, consumer: &Consumer) -> Option<Cow<'a, str>> {
+    let signal = consumer.crash_signal.load(Acquire);
+    if signal != 0 {
+        let address = consumer.crash_address.load(Relaxed);
+        return Some(Cow::Owned(Refusal::HandlerFault { signal, address }.to_string()));
+    }
+    if let Some(refusal) = &instance.refusal {
+        return Some(Cow::Owned(refusal.to_string()));
+    }
+    instance.points.is_empty().then_some(Cow::Borrowed("object-not-loaded: the object is not loaded now"))
+}
+
+fn method(point: &ProbePoint) -> Method {
+    match point.displaced.way {
+        Way::Emulate(_) => Method::Emulate,
+        // SAFETY: the registry's lock is held: the list can't be freed.
+        Way::Slot(_) => match unsafe { point.consumers.load(Acquire).as_ref() } {
+            Some(list) if list.wants_post => Method::Step,
+            _ => Method::Boost,
+        },
+    }
+}

@@ -1,0 +1,348 @@
+//! Starting the engine, once: for a config before anything of the program runs, or at the first
+//! call of the C API.
+
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::*;
+
+use once_cell::sync::OnceCell;
+
+use crate::config::{self, Action, Loaded, OutputConfig, OutputFormat, ProbeSpec, SummaryConfig};
+use crate::elf::{ElfFile, FileBytes, FileId, NoFiles};
+use crate::error::Refusal;
+use crate::hit::{actions, clock, consumer, gates as hit_gates, output, process, thread};
+use crate::probe::{Maker, Registry, State, lock};
+use crate::runtime::files::{self, Naming};
+use crate::runtime::messages::{Level, say};
+use crate::runtime::{gates, plugins, report, watch};
+use crate::sys;
+
+/// EX_CONFIG of sysexits.h: a config that can't be used, under UPROBE_STRICT.
+pub const EXIT_CONFIG: i32 = 78;
+/// UPROBES may hold the config itself, after this prefix.
+const INLINE: &str = "toml:";
+
+/// What the config says about files.
+#[derive(Debug)]
+pub struct Settings {
+    /// `[output]`.
+    pub output: OutputConfig,
+    /// `[summary]`.
+    pub summary: SummaryConfig,
+    /// `follow`.
+    pub follow: bool,
+    /// How file names are made.
+    pub naming: Naming,
+    /// `UPROBES=` and the absolute path, where the variable holds a relative one.
+    pub config_path: Option<CString>,
+}
+
+/// Set when there is a config.
+pub static SETTINGS: OnceCell<Settings> = OnceCell::new();
+static ENGINE: OnceCell<()> = OnceCell::new();
+
+/// Starts the engine where it does not run yet.
+pub fn engine() {
+    ENGINE.get_or_init(|| {
+        process::start(on_fork_child);
+        let _section = thread::LibrarySection::enter();
+        output::keep_stderr();
+        // SAFETY: libc's errno of this thread.
+        clock::start(vdso_clock(), unsafe { libc::__errno_location() } as usize);
+        process::page().start_ns.store(clock::now_ns(), Relaxed);
+        hit_gates::start(report::finish, before_exec);
+        actions::start(|_signal| report::finish());
+        lock::start(Registry::new());
+        // SAFETY: functions that only take and release our lock.
+        unsafe {
+            libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
+        }
+        let installed = lock::with(|registry| {
+            gates::install(registry);
+            watch::install(registry);
+        });
+        if let Err(busy) = installed {
+            say(Level::Error, &format!("the engine did not start: {busy:?}"));
+        }
+    });
+}
+
+unsafe extern "C" fn before_fork() {
+    lock::before_fork();
+}
+
+unsafe extern "C" fn after_fork() {
+    lock::after_fork();
+}
+
+/// A child with memory of its own: its counts, its clock, its files are its own.
+fn on_fork_child() {
+    thread::after_fork();
+    consumer::reset_all();
+    process::page().start_ns.store(clock::now_ns(), Relaxed);
+    if let Some(settings) = SETTINGS.get() {
+        if settings.output.path.as_deref().is_some_and(|path| path.contains("%p")) {
+            output::forget();
+        }
+        if !settings.follow {
+            process::page().finished.store(1, Relaxed);
+        }
+    }
+}
+
+/// Before execve: this program's report, and an environment without us where children are not
+/// followed.
+fn before_exec(envp: u64) -> u64 {
+    let Some(settings) = SETTINGS.get() else { return envp };
+    if !process::is_borrowed() && (!settings.follow || report::has_hits()) {
+        report::finish();
+    }
+    match (&settings.config_path, settings.follow) {
+        (_, false) => replace_uprobes(envp, None),
+        (Some(path), true) => replace_uprobes(envp, Some(path)),
+        (None, true) => envp,
+    }
+}
+
+/// A copy of the pointers in `envp` with another UPROBES=, or none: where children are not followed,
+/// and where the config was named relative to a directory that the program may have left. The copy is
+/// never freed: the program is replaced.
+fn replace_uprobes(envp: u64, by: Option<&CString>) -> u64 {
+    let mut kept: Vec<*const libc::c_char> = Vec::new();
+    let mut entry = envp as *const *const libc::c_char;
+    if entry.is_null() {
+        return envp;
+    }
+    loop {
+        // SAFETY: execve's own argument: pointers up to a null one.
+        let text = unsafe { *entry };
+        if text.is_null() {
+            break;
+        }
+        // SAFETY: terminated strings, as execve demands.
+        let ours = unsafe { std::ffi::CStr::from_ptr(text) }.to_bytes().starts_with(b"UPROBES=");
+        match (ours, by) {
+            (false, _) => kept.push(text),
+            (true, Some(by)) => kept.push(by.as_ptr()),
+            (true, None) => {}
+        }
+        // SAFETY: not beyond the null.
+        entry = unsafe { entry.add(1) };
+    }
+    kept.push(std::ptr::null());
+    Box::leak(kept.into_boxed_slice()).as_ptr() as u64
+}
+
+/// The vDSO's clock_gettime: code the kernel maps, called without libc. 0 where there is none.
+fn vdso_clock() -> usize {
+    // SAFETY: reads the auxiliary vector.
+    let base = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
+    let maps = crate::code::read_maps().unwrap_or_default();
+    let Some(map) = crate::code::mapping_at(&maps, base).filter(|_| base != 0) else { return 0 };
+    // SAFETY: the kernel's mapping, readable, never unmapped.
+    let bytes = unsafe { std::slice::from_raw_parts(base as *const u8, (map.end - map.start) as usize) };
+    let Ok(file) =
+        ElfFile::parse(&PathBuf::from("[vdso]"), FileBytes::new(bytes.to_vec(), FileId::default()))
+    else {
+        return 0;
+    };
+    let found = file
+        .functions(&NoFiles)
+        .iter()
+        .find(|function| file.names(function).any(|name| name == "__vdso_clock_gettime"))
+        .map(|function| function.link.0);
+    let first = file.load_segments().first().map_or(0, |segment| segment.link.0);
+    found.map_or(0, |link| (base + link - first) as usize)
+}
+
+/// What the initialiser gets from the environment.
+#[derive(Default, Debug)]
+pub struct Environment {
+    /// UPROBES.
+    pub config: String,
+    /// UPROBE_LOG.
+    pub level: String,
+    /// UPROBE_STRICT is `1`.
+    pub strict: bool,
+}
+
+/// The main job: reads the config, arms what can be, reports what can't.
+pub fn initialise(environment: &Environment) {
+    if environment.config.is_empty() {
+        return;
+    }
+    output::keep_stderr();
+    super::messages::set_level(&environment.level);
+    let loaded = match read_config(&environment.config) {
+        Ok(loaded) => loaded,
+        Err(message) => {
+            say(Level::Error, &message);
+            stop_if(environment.strict);
+            return;
+        }
+    };
+    for diagnostic in &loaded.diagnostics {
+        let level = match diagnostic.severity {
+            config::Severity::Error => Level::Error,
+            config::Severity::Warning => Level::Warn,
+        };
+        say(level, &diagnostic.to_string());
+    }
+    stop_if(environment.strict && loaded.has_errors());
+    engine();
+    let config = loaded.config;
+    let naming = naming();
+    let settings = Settings {
+        output: config.output,
+        summary: config.summary,
+        follow: config.follow,
+        config_path: absolute(&environment.config, &naming),
+        naming,
+    };
+    open_output(&settings, environment.strict);
+    let _ = SETTINGS.set(settings);
+    let refused = install(config.probes);
+    stop_if(environment.strict && refused);
+}
+
+fn stop_if(strict: bool) {
+    if strict {
+        sys::exit_group(EXIT_CONFIG);
+    }
+}
+
+fn read_config(text: &str) -> Result<Loaded, String> {
+    if let Some(inline) = text.strip_prefix(INLINE) {
+        return Ok(config::parse(inline, "UPROBES"));
+    }
+    let path = CString::new(text).map_err(|_| "UPROBES holds a NUL".to_owned())?;
+    let bytes = sys::read_whole(&path).map_err(|errno| {
+        format!("{text}: error: the config can't be read: {}", std::io::Error::from_raw_os_error(errno))
+    })?;
+    Ok(config::parse_bytes(&bytes, text))
+}
+
+fn absolute(config: &str, naming: &Naming) -> Option<CString> {
+    let relative = !config.starts_with('/') && !config.starts_with(INLINE);
+    relative
+        .then(|| CString::new(format!("UPROBES={}", naming.directory.join(config).display())).ok())
+        .flatten()
+}
+
+fn naming() -> Naming {
+    let exe = lock::with(|registry| registry.modules.first().map(|module| module.path.clone()));
+    let program = exe.ok().flatten().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    let mut directory = [0_u8; 4096];
+    let directory = sys::readlink(c"/proc/self/cwd", &mut directory)
+        .map(|bytes| PathBuf::from(String::from_utf8_lossy(bytes).into_owned()))
+        .unwrap_or_default();
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    let _ = unsafe {
+        sys::syscall3(libc::SYS_clock_gettime, libc::CLOCK_REALTIME as usize, &raw mut now as usize, 0)
+    };
+    Naming { program: program.unwrap_or_default(), start_unix_secs: now.tv_sec as u64, directory }
+}
+
+fn open_output(settings: &Settings, strict: bool) {
+    output::start(settings.output.format == OutputFormat::Json, || {
+        let settings = SETTINGS.get()?;
+        match &settings.output.path {
+            None => files::stderr_log(),
+            Some(path) => files::open_log(&settings.naming, path).ok(),
+        }
+    });
+    let Some(path) = &settings.output.path else { return };
+    match files::open_log(&settings.naming, path) {
+        Ok(fd) => drop(sys::Fd::from_raw(fd)),
+        Err(errno) => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            say(Level::Error, &format!("[output] path '{path}' can't be opened: {error}"));
+            stop_if(strict);
+        }
+    }
+}
+
+/// Registers the config's probes; reports what can't be armed. Whether any was refused.
+fn install(probes: Vec<ProbeSpec>) -> bool {
+    let mut refused = false;
+    let mut requests = Vec::new();
+    for spec in probes {
+        let mut loaded = Vec::new();
+        let mut spec = spec;
+        for action in &spec.actions {
+            let Action::Call { plugin, function } = action else { continue };
+            match plugins::load(plugin, function) {
+                Ok(handler) => loaded.push(handler),
+                Err(refusal) => {
+                    let message = spec.origin.diagnostic(config::Severity::Error, refusal.to_string(), None);
+                    say(Level::Error, &message.to_string());
+                    refused = true;
+                }
+            }
+        }
+        if spec.kind != config::Kind::Entry && spec.not_yet.is_none() {
+            spec.not_yet = Some("a return probe");
+        }
+        requests.push((
+            spec.place.clone(),
+            spec.at.clone(),
+            spec.name.clone(),
+            Maker::Spec(Box::new(spec), loaded),
+        ));
+    }
+    let reported = lock::with(|registry| {
+        registry.register(requests);
+        report_refusals(registry)
+    });
+    match reported {
+        Ok(any) => refused | any,
+        Err(busy) => {
+            say(Level::Error, &format!("no probe is armed: {busy:?}"));
+            true
+        }
+    }
+}
+
+fn report_refusals(registry: &Registry) -> bool {
+    let mut any = false;
+    let mut armed = 0;
+    for request in registry.requests.iter().flatten() {
+        let Maker::Spec(spec, _) = &request.maker else { continue };
+        let mut complain = |refusal: &Refusal| {
+            if matches!(refusal, Refusal::NotYet { .. }) {
+                any = true;
+                return;
+            }
+            let pending = refusal.is_pending();
+            let (severity, level) = if pending {
+                (config::Severity::Warning, Level::Info)
+            } else {
+                (config::Severity::Error, Level::Error)
+            };
+            any |= !pending;
+            say(level, &spec.origin.diagnostic(severity, refusal.to_string(), None).to_string());
+        };
+        if let Some(refusal) = request.refusal.as_ref().filter(|_| request.instances.is_empty()) {
+            complain(refusal);
+        }
+        // Of a pattern's many places a few are always refused; strictness is about what was named.
+        let is_pattern = request.instances.len() > 1;
+        for instance in request.instances.iter().filter_map(|i| registry.instances[*i].as_ref()) {
+            armed += usize::from(instance.state() == State::Armed);
+            match &instance.refusal {
+                Some(refusal) if is_pattern => {
+                    let text = format!("{}: {refusal}", instance.symbol.as_deref().unwrap_or(&instance.name));
+                    say(
+                        Level::Warn,
+                        &spec.origin.diagnostic(config::Severity::Warning, text, None).to_string(),
+                    );
+                }
+                Some(refusal) => complain(refusal),
+                None => {}
+            }
+        }
+    }
+    say(Level::Info, &format!("{armed} places armed"));
+    any
+}

@@ -1,0 +1,248 @@
+//! The system calls we use, one wrapper each; errors are positive errno values.
+//! Source: syscalls(2), arch/x86/entry/syscalls/syscall_64.tbl.
+
+use std::arch::asm;
+use std::ffi::CStr;
+
+/// What a system call returned: a value, or errno.
+pub type SysResult = Result<usize, i32>;
+
+/// Issues system call `number`.
+///
+/// # Safety
+/// As the call itself demands of its arguments.
+#[inline]
+pub unsafe fn syscall6(number: i64, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> SysResult {
+    let result: isize;
+    // SAFETY: the kernel clobbers rcx, r11 and rax only; memory effects are the caller's promise.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as isize => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+    }
+    if (-4095..0).contains(&result) { Err(-result as i32) } else { Ok(result as usize) }
+}
+
+/// [`syscall6`] with three arguments.
+///
+/// # Safety
+/// As [`syscall6`].
+#[inline]
+pub unsafe fn syscall3(number: i64, a: usize, b: usize, c: usize) -> SysResult {
+    // SAFETY: the caller's promise.
+    unsafe { syscall6(number, a, b, c, 0, 0, 0) }
+}
+
+/// [`syscall6`] with four arguments.
+///
+/// # Safety
+/// As [`syscall6`].
+#[inline]
+pub unsafe fn syscall4(number: i64, a: usize, b: usize, c: usize, d: usize) -> SysResult {
+    // SAFETY: the caller's promise.
+    unsafe { syscall6(number, a, b, c, d, 0, 0) }
+}
+
+/// getpid(2).
+#[must_use]
+pub fn getpid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { syscall3(libc::SYS_getpid, 0, 0, 0) }.unwrap_or(0) as i32
+}
+
+/// gettid(2).
+#[must_use]
+pub fn gettid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { syscall3(libc::SYS_gettid, 0, 0, 0) }.unwrap_or(0) as i32
+}
+
+/// The calling thread's name, as prctl(PR_GET_NAME) gives it.
+#[must_use]
+pub fn thread_name() -> [u8; 16] {
+    let mut name = [0_u8; 16];
+    // SAFETY: the kernel writes at most 16 bytes.
+    let _ = unsafe { syscall3(libc::SYS_prctl, libc::PR_GET_NAME as usize, name.as_mut_ptr() as usize, 0) };
+    name
+}
+
+/// Whether thread `tid` of process `pid` exists.
+#[must_use]
+pub fn thread_exists(pid: i32, tid: i32) -> bool {
+    tgkill(pid, tid, 0) != Err(libc::ESRCH)
+}
+
+/// sched_yield(2).
+pub fn yield_now() {
+    // SAFETY: no arguments.
+    let _ = unsafe { syscall3(libc::SYS_sched_yield, 0, 0, 0) };
+}
+
+/// exit_group(2).
+pub fn exit_group(status: i32) -> ! {
+    loop {
+        // SAFETY: does not return.
+        let _ = unsafe { syscall3(libc::SYS_exit_group, status as usize, 0, 0) };
+    }
+}
+
+/// mmap(2); `address` is a hint unless `flags` has MAP_FIXED.
+///
+/// # Safety
+/// With MAP_FIXED the range must be the caller's to replace.
+pub unsafe fn mmap(address: usize, len: usize, prot: i32, flags: i32, fd: i32, offset: usize) -> SysResult {
+    // SAFETY: the caller's promise.
+    unsafe { syscall6(libc::SYS_mmap, address, len, prot as usize, flags as usize, fd as usize, offset) }
+}
+
+/// Private anonymous zeroed memory, readable and writable, page-rounded.
+pub fn map_anonymous(len: usize) -> Result<usize, i32> {
+    // SAFETY: no MAP_FIXED: no existing mapping changes.
+    unsafe {
+        mmap(0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    }
+}
+
+/// munmap(2).
+///
+/// # Safety
+/// Nothing may use the range afterwards.
+pub unsafe fn munmap(address: usize, len: usize) -> SysResult {
+    // SAFETY: the caller's promise.
+    unsafe { syscall3(libc::SYS_munmap, address, len, 0) }
+}
+
+/// madvise(2).
+///
+/// # Safety
+/// As the advice demands.
+pub unsafe fn madvise(address: usize, len: usize, advice: i32) -> SysResult {
+    // SAFETY: the caller's promise.
+    unsafe { syscall3(libc::SYS_madvise, address, len, advice as usize) }
+}
+
+/// membarrier(2).
+pub fn membarrier(command: i32) -> SysResult {
+    // SAFETY: no pointers.
+    unsafe { syscall3(libc::SYS_membarrier, command as usize, 0, 0) }
+}
+
+/// The kernel's `struct sigaction` (x86-64).
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct KernelSigaction {
+    /// Handler, SIG_DFL or SIG_IGN.
+    pub handler: usize,
+    /// SA_*.
+    pub flags: u64,
+    /// SA_RESTORER's function.
+    pub restorer: usize,
+    /// Blocked while the handler runs; bit n-1 is signal n.
+    pub mask: u64,
+}
+
+/// The flag that says `restorer` is set; required on x86-64.
+pub const SA_RESTORER: u64 = 0x0400_0000;
+
+/// Size in bytes of the kernel's sigset_t.
+pub const SIGSET_SIZE: usize = 8;
+
+/// The bit of signal `signal` in a kernel signal mask.
+#[must_use]
+pub const fn sigbit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// rt_sigaction(2): sets `new` where given, returns the old one.
+///
+/// # Safety
+/// A new handler must be fit to run in any thread at any instruction.
+pub unsafe fn sigaction(signal: i32, new: Option<&KernelSigaction>) -> Result<KernelSigaction, i32> {
+    let mut old = KernelSigaction::default();
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: both structs have the kernel's layout.
+    unsafe {
+        syscall4(
+            libc::SYS_rt_sigaction,
+            signal as usize,
+            new as usize,
+            std::ptr::from_mut(&mut old) as usize,
+            SIGSET_SIZE,
+        )
+    }?;
+    Ok(old)
+}
+
+/// Replaces the thread's signal mask; returns the old one.
+pub fn set_signal_mask(mask: u64) -> u64 {
+    let mut old = 0_u64;
+    // SAFETY: both words have the kernel's size.
+    let _ = unsafe {
+        syscall4(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK as usize,
+            std::ptr::from_ref(&mask) as usize,
+            std::ptr::from_mut(&mut old) as usize,
+            SIGSET_SIZE,
+        )
+    };
+    old
+}
+
+/// Sends the signal with exactly this `siginfo_t` to a thread of ours.
+///
+/// # Safety
+/// `info` must point to a siginfo_t.
+pub unsafe fn tgsigqueueinfo(pid: i32, tid: i32, signal: i32, info: *const u8) -> SysResult {
+    // SAFETY: the caller's promise.
+    unsafe {
+        syscall4(libc::SYS_rt_tgsigqueueinfo, pid as usize, tid as usize, signal as usize, info as usize)
+    }
+}
+
+/// tgkill(2).
+pub fn tgkill(pid: i32, tid: i32, signal: i32) -> SysResult {
+    // SAFETY: no pointers.
+    unsafe { syscall3(libc::SYS_tgkill, pid as usize, tid as usize, signal as usize) }
+}
+
+/// Waits while `*word == expected`, at most a millisecond.
+pub fn futex_wait(word: &std::sync::atomic::AtomicU32, expected: u32) {
+    let timeout = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    // SAFETY: the word outlives the call; the timeout is relative.
+    let _ = unsafe {
+        syscall4(
+            libc::SYS_futex,
+            word.as_ptr() as usize,
+            (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize,
+            expected as usize,
+            std::ptr::from_ref(&timeout) as usize,
+        )
+    };
+}
+
+/// Wakes one waiter of `word`.
+pub fn futex_wake(word: &std::sync::atomic::AtomicU32) {
+    // SAFETY: the word outlives the call.
+    let _ = unsafe {
+        syscall3(
+            libc::SYS_futex,
+            word.as_ptr() as usize,
+            (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as usize,
+            1,
+        )
+    };
+}
+
+/// readlink(2) into `buffer`; the bytes of the target.
+pub fn readlink<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], i32> {
+    // SAFETY: path is terminated, the buffer's length is passed.
+    let n = unsafe {
+        syscall3(libc::SYS_readlink, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len())
+    }?;
+    Ok(&buffer[..n])
+}
