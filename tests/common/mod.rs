@@ -1,0 +1,21 @@
+//! The harness of the tests that run the library as users do: it builds small C and C++
+//! programs, preloads `libuprobe.so` into them (or into programs of the system), and hands
+//! back status, output, summary and event log.
+//!
+//! Each test binary includes this module and uses a part of it.
+#![allow(dead_code, missing_docs)]
+
+mod build;
+mod check;
+mod launch;
+
+// Each of the three is used by some of the binaries.
+#[allow(unused_imports)]
+pub use build::{Compiler, Program, has_command, own_command, require_command, scratch};
+#[allow(unused_imports)]
+pub use check::{
+    assert_hits_as_told, assert_identity, assert_same_as_native, assert_same_output, dynamic_functions,
+    every_nth, functions_by_unwind, instruction_offsets, told,
+};
+#[allow(unused_imports)]
+pub use launch::{End, Launch, Outcome, Probe, Running, library};

@@ -1,0 +1,133 @@
+//! Objects that come and go: a probe waits for its object, is armed before the object's
+//! constructors run, and waits again when it is gone; what it counted stays counted.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use common::*;
+
+const FUNCTIONS: [&str; 3] = ["plugged_at_load", "plugged_work", "plugged_at_unload"];
+
+fn object() -> PathBuf {
+    Program::new("plugged.c").shared("libplugged.so").build()
+}
+
+fn host(rounds: u32, calls: u32, paths: &[&Path]) -> Launch {
+    let launch = Launch::new(Program::new("host.c").build()).args([rounds, calls]);
+    paths.iter().fold(launch, |l, p| l.arg(p.display()))
+}
+
+fn assert_account(outcome: &Outcome, object: &str, rounds: u32, calls: u32) {
+    for (function, hits) in FUNCTIONS.iter().zip([rounds, rounds * calls, rounds]) {
+        let probe = outcome.at(&format!("{object}:{function}"));
+        assert_eq!((probe.hits, probe.nmissed), (u64::from(hits), 0), "{probe:?}\n{outcome}");
+        assert_eq!(probe.state, "pending", "the object is gone: {probe:?}\n{outcome}");
+    }
+}
+
+#[test]
+fn a_pending_probe_is_armed_before_constructors_and_pending_after_dlclose() {
+    for rounds in [1, 2, 100] {
+        let launch =
+            host(rounds, 10, &[&object()]).count_all(FUNCTIONS.map(|f| format!("libplugged.so:{f}")));
+        let outcome = assert_same_as_native(&launch);
+        assert_account(&outcome, "libplugged.so", rounds, 10);
+    }
+}
+
+#[test]
+fn an_ifunc_of_a_loaded_object_is_the_one_that_was_chosen() {
+    let launch = host(20, 10, &[&object()]).count("libplugged.so:plugged_chosen");
+    let outcome = assert_same_as_native(&launch);
+    assert_eq!(outcome.hits("libplugged.so:plugged_chosen"), 200, "{outcome}");
+}
+
+#[test]
+fn a_file_reached_by_several_names_is_one_object() {
+    let object = object();
+    let dir = scratch("links");
+    let link = dir.join("another-name.so");
+    let hard = dir.join("hard.so");
+    symlink(&object, &link).expect("our directory");
+    if fs::hard_link(&object, &hard).is_err() {
+        symlink(&object, &hard).expect("our directory");
+    }
+    // Loaded by the file's own path, by the links, or by turns; probed by each.
+    for paths in [vec![&*object], vec![&*link], vec![&*hard], vec![&*object, &*link, &*hard]] {
+        for at in [&object, &link, &hard] {
+            let at = at.display().to_string();
+            let launch = host(6, 5, &paths).count_all(FUNCTIONS.map(|f| format!("{at}:{f}")));
+            let outcome = assert_same_as_native(&launch);
+            assert_account(&outcome, &at, 6, 5);
+        }
+    }
+    fs::remove_dir_all(dir).expect("ours");
+}
+
+#[test]
+fn a_glob_over_objects_and_symbols_meets_what_comes_later() {
+    let launch = host(10, 5, &[&object()]).count("libplug*.so:plugged_*");
+    let outcome = assert_same_as_native(&launch);
+    let hits = |symbol: &str| {
+        let summary = outcome.summary();
+        let probes = summary["probes"].as_array().expect("probes").clone();
+        probes.iter().filter(|p| p["symbol"] == symbol).filter_map(|p| p["hits"].as_u64()).sum::<u64>()
+    };
+    assert_eq!(hits("plugged_work"), 50, "{outcome}");
+    assert_eq!(hits("plugged_at_load"), 10, "{outcome}");
+    assert_eq!(hits("plugged_at_unload"), 10, "{outcome}");
+}
+
+#[test]
+fn other_threads_may_load_and_unload_meanwhile() {
+    let launch = host(200, 10, &[&object()])
+        .env("OTHER_THREAD", 1)
+        .count_all(FUNCTIONS.map(|f| format!("libplugged.so:{f}")))
+        .count("exe:own")
+        .count("libc.so.6:dlopen")
+        .count("libc.so.6:dlclose");
+    let outcome = assert_same_as_native(&launch);
+    assert_account(&outcome, "libplugged.so", 200, 10);
+}
+
+/// Another namespace has its own list of objects, and its own libc.
+#[test]
+fn objects_of_another_namespace_are_found() {
+    let launch = host(3, 10, &[&object()])
+        .env("NAMESPACE", 1)
+        .count_all(FUNCTIONS.map(|f| format!("libplugged.so:{f}")));
+    let outcome = assert_same_as_native(&launch);
+    assert_account(&outcome, "libplugged.so", 3, 10);
+}
+
+#[test]
+fn events_of_a_vanished_object_are_not_lost() {
+    let launch = host(10, 5, &[&object()]).probe("libplugged.so:plugged_work", "args = ['a=$arg1:s64']");
+    let outcome = assert_same_as_native(&launch);
+    assert_eq!(outcome.event_lines().len(), 50, "{outcome}");
+}
+
+#[test]
+fn an_object_linked_at_start_is_armed_before_its_constructor() {
+    let object = object();
+    let dir = object.parent().expect("in a directory").display().to_string();
+    let program = Program::new("linked.c")
+        .lib(format!("-L{dir}"))
+        .lib("-lplugged")
+        .lib(format!("-Wl,-rpath,{dir}"))
+        .lib("-Wl,--no-as-needed")
+        .build();
+    let launch = Launch::new(program)
+        .count("libplugged.so:plugged_at_load")
+        .count("libplugged.so:plugged_work")
+        .count("exe:before_main")
+        .count("exe:first_of_all");
+    let outcome = assert_same_as_native(&launch);
+    assert_eq!(outcome.hits("libplugged.so:plugged_at_load"), 1, "{outcome}");
+    assert_eq!(outcome.hits("libplugged.so:plugged_work"), 3, "{outcome}");
+    assert_eq!(outcome.hits("exe:before_main"), 1, "a constructor of the program\n{outcome}");
+    assert_eq!(outcome.hits("exe:first_of_all"), 1, "its preinit_array\n{outcome}");
+}

@@ -1,0 +1,180 @@
+//! SIGTRAP is ours, invisibly: what a program does with signals behaves as POSIX says, probed or not.
+//! Each check of `signals.c` prints what it observed, and that must be equal; nothing here is
+//! compared with what somebody thought it should be.
+
+mod common;
+
+use common::*;
+
+/// Where the checks run: each is on the way of something that is looked at.
+const OWN: [&str; 6] = [
+    "exe:work",
+    "exe:fault_store_insn",
+    "exe:fault_div_insn",
+    "exe:fault_ill_insn",
+    "exe:fault_store",
+    "exe:own_int3",
+];
+
+/// What the checks call in libc.
+const LIBC: [&str; 22] = [
+    "sigaction",
+    "signal",
+    "sigprocmask",
+    "pthread_sigmask",
+    "raise",
+    "kill",
+    "sigqueue",
+    "pthread_kill",
+    "sigpending",
+    "sigwait",
+    "sigwaitinfo",
+    "sigtimedwait",
+    "sigsuspend",
+    "sigaltstack",
+    "sigfillset",
+    "sigemptyset",
+    "sigaddset",
+    "siglongjmp",
+    "__sigsetjmp",
+    "read",
+    "strlen",
+    "getpid",
+];
+
+fn program() -> std::path::PathBuf {
+    Program::new("signals.c").build()
+}
+
+fn own() -> Launch {
+    Launch::new(program()).count_all(OWN)
+}
+
+/// The symbols of faulting instructions lie inside functions: by name they are places of their own.
+fn assert_check(check: &str) {
+    let outcome = assert_same_as_native(&own().arg(check));
+    let printed: Vec<_> = outcome.stdout.lines().filter(|l| l.starts_with("hits ")).collect();
+    if !printed.is_empty() {
+        assert_hits_as_told(&outcome);
+    }
+    // Where somebody looks at a program in earnest, its libc is probed too.
+    let libc = LIBC.map(|function| format!("libc.so.6:{function}"));
+    assert_same_as_native(&own().count_all(&libc).arg(check));
+    // And where events are logged, they are not the program's business either.
+    let logged =
+        OWN.iter().fold(Launch::new(program()), |l, at| l.probe(at, "args = ['a=%di', 's=%si:string']"));
+    assert_same_as_native(&logged.arg(check));
+}
+
+macro_rules! checks {
+    ($($name:ident),* $(,)?) => {
+        /// Every check the program has is one of the tests below.
+        #[test]
+        fn none_is_forgotten() {
+            let mut tested = vec![$(stringify!($name)),*];
+            let listed = Launch::new(program()).native().run();
+            let mut listed: Vec<String> = listed.stdout.lines().map(String::from).collect();
+            tested.sort_unstable();
+            listed.sort_unstable();
+            assert_eq!(listed, tested);
+        }
+        mod check {
+            $(#[test] fn $name() { super::assert_check(stringify!($name)); })*
+        }
+    };
+}
+
+checks!(
+    oldact,
+    raise,
+    blocked,
+    sigwait,
+    sigsuspend,
+    repair,
+    skip,
+    longjmp,
+    altstack,
+    overflow,
+    int3,
+    int3_ignored,
+    int3_blocked,
+    raise_default,
+    raise_ignored,
+    fault_default,
+    fault_ignored,
+    fault_blocked,
+    div_default,
+    ill_ignored,
+    double_fault,
+    nested,
+    unprobed_fault,
+    thread_mask,
+    old_interfaces,
+    signalfd,
+    realtime,
+    eintr,
+);
+
+mod children {
+    use super::*;
+
+    fn launch() -> Launch {
+        Launch::new(Program::new("children.c").build())
+    }
+
+    #[test]
+    fn of_every_kind_are_what_they_were() {
+        let outcome = assert_same_as_native(&launch().count("exe:work"));
+        // exec'd children are traced too: each wrote its own summary, with its own ten hits.
+        let exec: Vec<u64> = outcome
+            .summaries()
+            .values()
+            .flatten()
+            .filter_map(|summary| summary["probes"][0]["hits"].as_u64())
+            .filter(|hits| *hits == 10)
+            .collect();
+        assert!(exec.len() >= 18, "3 times 6 children: {exec:?}\n{outcome}");
+    }
+
+    /// The places that killed children in every prototype: between fork and exec all signals are
+    /// blocked and handlers reset.
+    #[test]
+    fn survive_probes_on_what_they_run_before_exec() {
+        let functions = [
+            "execve",
+            "dup2",
+            "sigaction",
+            "sigprocmask",
+            "pthread_sigmask",
+            "strlen",
+            "strchrnul",
+            "memcpy",
+            "_exit",
+            "close",
+            "open",
+            "waitpid",
+            "wait4",
+            "posix_spawn",
+            "system",
+            "popen",
+            "fork",
+            "vfork",
+            "execvpe",
+            "getenv",
+        ];
+        let places = functions.map(|f| format!("libc.so.6:{f}"));
+        assert_same_as_native(&launch().count("exe:work").count_all(&places));
+    }
+
+    #[test]
+    fn fork_without_exec_counts_for_itself() {
+        let outcome = launch().count("exe:work").run();
+        let hundreds = outcome
+            .summaries()
+            .values()
+            .flatten()
+            .filter(|summary| summary["probes"][0]["hits"] == 100)
+            .count();
+        assert_eq!(hundreds, 3, "one such child in each of three passes\n{outcome}");
+    }
+}
