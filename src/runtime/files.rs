@@ -87,7 +87,7 @@ pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), 
     let mut number = LAST_REPORT.load(Relaxed);
     if number == NO_REPORT {
         number = 0;
-        while number < MOST_REPORTS && written_by_this_process(&*numbered(number)?) {
+        while number < MOST_REPORTS && written_by_this_process(&numbered(number)?) {
             number += 1;
         }
         LAST_REPORT.store(number, Relaxed);
