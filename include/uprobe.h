@@ -61,7 +61,11 @@ struct uprobe {
 	void *opaque[4];                /* the library's; zero before registering */
 };
 
-#if defined(__GNUC__)
+/* Weak, and found at run time also by a program that is not position independent (with gcc; clang
+ * needs -fPIE or -fno-plt for that: it takes the address of a weak function for a constant). */
+#if defined(__GNUC__) && !defined(__clang__)
+#define UPROBE_WEAK __attribute__((weak, noplt))
+#elif defined(__GNUC__)
 #define UPROBE_WEAK __attribute__((weak))
 #else
 #define UPROBE_WEAK

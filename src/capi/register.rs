@@ -150,12 +150,7 @@ fn refusal_of(registry: &Registry, number: usize) -> Option<Errno> {
     match instances.len() {
         1 => None,
         0 => {
-            let waits = match &request.place.object {
-                ObjectPattern::Path(path) => {
-                    std::ffi::CString::new(path.as_str()).is_ok_and(|path| crate::sys::file_id(&path).is_ok())
-                }
-                _ => false,
-            };
+            let waits = can_be_loaded(registry, &request.place.object);
             match &request.refusal {
                 Some(Refusal::ObjectNotLoaded { .. }) if waits => None,
                 Some(refusal) => Some(refusal.errno()),
@@ -163,6 +158,23 @@ fn refusal_of(registry: &Registry, number: usize) -> Option<Errno> {
             }
         }
         _ => Some(-libc::EADDRNOTAVAIL),
+    }
+}
+
+/// Whether an object that isn't loaded is a file that may be: its path, or its name in a folder where
+/// the loader or the program has found others.
+fn can_be_loaded(registry: &Registry, object: &ObjectPattern) -> bool {
+    const FOLDERS: [&str; 6] =
+        ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib"];
+    let exists =
+        |path: String| std::ffi::CString::new(path).is_ok_and(|path| crate::sys::file_id(&path).is_ok());
+    match object {
+        ObjectPattern::Path(path) => exists(path.clone()),
+        ObjectPattern::Name(name) => {
+            let loaded = registry.modules.iter().filter_map(|module| module.path.parent()?.to_str());
+            FOLDERS.into_iter().chain(loaded).any(|folder| exists(format!("{folder}/{name}")))
+        }
+        _ => false,
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::ffi::CStr;
 
+use crate::hit::output;
 use crate::sys::{self, Fd};
 
 /// Writes text.
@@ -37,7 +38,7 @@ impl Poker {
     fn open(&mut self) {
         self.memory = None;
         let Ok(fd) = Fd::open(MEMORY, libc::O_RDWR, 0) else { return };
-        let fd = fd.move_high();
+        let fd = Fd::from_raw(output::own(fd));
         if let Some(mark) = mark_of(&fd) {
             self.memory = Some((fd, mark));
         }
@@ -47,11 +48,14 @@ impl Poker {
     fn verified(&mut self) -> Option<&Fd> {
         let valid = self.memory.as_ref().is_some_and(|(fd, mark)| mark_of(fd) == Some(*mark));
         if !valid {
-            if let Some((fd, _)) = self.memory.take() {
+            if let Some((fd, mark)) = self.memory.take() {
+                let mine = Some((mark.dev, mark.ino));
                 // The number belongs to the program now, or to our parent's memory: an inherited
                 // descriptor of ours is closed, somebody else's left alone.
-                if mark_of(&fd).is_some_and(|mark| mark.pid == sys::getpid()) {
-                    let _ = fd.into_raw();
+                let inherited = mine == mark_of(&fd).map(|mark| (mark.dev, mark.ino));
+                let raw = fd.into_raw();
+                if inherited {
+                    output::disown(raw);
                 }
             }
             self.open();

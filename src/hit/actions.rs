@@ -136,6 +136,7 @@ fn protected_action(signal: i32, believed: &KernelSigaction) -> KernelSigaction 
 /// `on_death` gets the signal. Called once, before the first probe is armed.
 pub fn start(on_death: fn(i32)) {
     ON_DEATH.store(on_death as *mut (), Release);
+    unblock_protected();
     let is_init = sys::getpid() == 1;
     for signal in 1..SIGNALS as i32 {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP {
@@ -159,6 +160,44 @@ pub fn start(on_death: fn(i32)) {
         };
         // SAFETY: our handlers are fit for any thread at any instruction.
         let _ = unsafe { sys::sigaction(signal, Some(&ours)) };
+        if signal == libc::SIGTRAP {
+            learn_flags(&ours);
+        }
+    }
+}
+
+/// A program can be started with our signals blocked: it then believes so, and the kernel lets them
+/// through. (Threads that exist already when the C API is first used keep what they have.)
+fn unblock_protected() {
+    let inherited = sys::set_signal_mask(!PROTECTED_MASK);
+    if let Some(thread) = thread::current() {
+        thread.blocked.store(inherited & PROTECTED_MASK, Relaxed);
+    }
+    sys::set_signal_mask(inherited & !PROTECTED_MASK);
+}
+
+/// Flags that kernels before 5.11 store and show as they were given, and later ones clear.
+const UNKNOWN_FLAGS: u64 = 0x2000_0400;
+static CLEARED_FLAGS: AtomicU64 = AtomicU64::new(0);
+
+/// The action as the kernel would show it after storing it.
+#[must_use]
+pub fn as_stored(mut action: KernelSigaction) -> KernelSigaction {
+    action.mask &= !(sigbit(libc::SIGKILL) | sigbit(libc::SIGSTOP));
+    action.flags &= !CLEARED_FLAGS.load(Relaxed);
+    action
+}
+
+/// Asks the kernel which flags it clears.
+fn learn_flags(ours: &KernelSigaction) {
+    let mut asked = *ours;
+    asked.flags |= UNKNOWN_FLAGS;
+    // SAFETY: our own handler, with flags that mean nothing.
+    let shown = unsafe {
+        sys::sigaction(libc::SIGTRAP, Some(&asked)).and_then(|_| sys::sigaction(libc::SIGTRAP, Some(ours)))
+    };
+    if let Ok(shown) = shown {
+        CLEARED_FLAGS.store(UNKNOWN_FLAGS & !shown.flags, Relaxed);
     }
 }
 
@@ -264,7 +303,7 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
     }
     let thread = thread::current();
     let bit = sigbit(signal);
-    let blocked = thread.map_or(0, |thread| thread.blocked.load(Relaxed));
+    let blocked = thread.map_or(0, ThreadState::blocked_now);
     let action = believed(signal);
     if blocked & bit != 0 {
         if synchronous {
@@ -278,6 +317,24 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
         }
         return true;
     }
+    // SAFETY: the caller's promise; a mask in force is the frame's, or that of a wait.
+    let base = unsafe { (*context).mask } & !PROTECTED_MASK | blocked;
+    // SAFETY: the caller's promise.
+    unsafe { act(&action, signal, info, context, thread, base) }
+}
+
+/// Carries out the program's disposition of a signal that is not blocked. `base` is the mask in force.
+/// False: the process is dying.
+unsafe fn act(
+    action: &KernelSigaction,
+    signal: i32,
+    info: *mut SignalInfo,
+    context: *mut SignalContext,
+    thread: Option<&'static ThreadState>,
+    base: u64,
+) -> bool {
+    // SAFETY: the caller's promise (deliver).
+    let synchronous = unsafe { (*info).is_synchronous() };
     match action.handler {
         SIG_IGN if !synchronous => return true,
         SIG_DFL | SIG_IGN => {
@@ -288,13 +345,30 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
         _ => {}
     }
     if action.flags & libc::SA_RESETHAND as u32 as u64 != 0 && !process::is_borrowed() {
-        let mut reset = action;
-        reset.handler = SIG_DFL;
+        let reset = KernelSigaction { handler: SIG_DFL, ..*action };
         believe(signal, &reset);
     }
     // SAFETY: the caller's promise.
-    unsafe { run_handler(&action, signal, info, context, thread, blocked) };
+    unsafe { run_handler(action, signal, info, context, thread, base) };
     true
+}
+
+/// Delivers what is pending for the thread and not blocked any more, on top of `context`, as the
+/// kernel does before a system call returns. Our hits end before: a handler may leave by longjmp.
+///
+/// # Safety
+/// `context` is the frame of the signal being handled, complete but for this.
+pub unsafe fn deliver_pending(thread: &'static ThreadState, context: *mut SignalContext, mask: u64) {
+    while let Some(mut info) = take_pending(thread, !mask) {
+        let action = believed(info.signal);
+        let depth = thread.suspend();
+        // SAFETY: the caller's promise.
+        let alive = unsafe { act(&action, info.signal, &raw mut info, context, Some(thread), mask) };
+        thread.resume(depth);
+        if !alive {
+            return;
+        }
+    }
 }
 
 /// Calls the program's handler with the mask, the stack and the context the kernel would give it.
@@ -304,7 +378,7 @@ unsafe fn run_handler(
     info: *mut SignalInfo,
     context: *mut SignalContext,
     thread: Option<&'static ThreadState>,
-    blocked: u64,
+    base: u64,
 ) {
     let mut view = View::default();
     // SAFETY: the caller's promise (deliver).
@@ -312,12 +386,11 @@ unsafe fn run_handler(
     // SAFETY: the caller's promise.
     let mask = unsafe { &raw mut (*context).mask };
     let own = if action.flags & libc::SA_NODEFER as u64 == 0 { sigbit(signal) } else { 0 };
-    // SAFETY: the frame's mask; the program sees what it believes.
-    let during = unsafe {
-        *mask |= blocked;
-        *mask | action.mask | own
-    };
+    let during = base | action.mask | own;
+    // SAFETY: the frame's mask, which the thread goes on with; the program sees what it believes.
+    unsafe { *mask |= thread.map_or(0, |thread| thread.blocked.load(Relaxed)) };
     if let Some(thread) = thread {
+        thread.end_wait();
         thread.blocked.store(during & PROTECTED_MASK, Relaxed);
     }
     sys::set_signal_mask(during & !PROTECTED_MASK);
@@ -342,12 +415,16 @@ unsafe fn run_handler(
         *mask = after & !PROTECTED_MASK;
         after
     };
-    if let Some(thread) = thread {
-        set_blocked(thread, after & PROTECTED_MASK);
-    }
+    // Nothing of the program's runs between here and the return to it.
+    sys::set_signal_mask(!PROTECTED_MASK);
     if viewed {
         // SAFETY: as enter_view.
         unsafe { slots::leave_view(context, &raw mut view) };
+    }
+    if let Some(thread) = thread {
+        thread.blocked.store(after & PROTECTED_MASK, Relaxed);
+        // SAFETY: as above.
+        unsafe { deliver_pending(thread, context, after) };
     }
 }
 
@@ -391,17 +468,4 @@ pub fn take_pending(thread: &ThreadState, set: u64) -> Option<SignalInfo> {
     thread.pending.fetch_and(!(1 << at), AcqRel);
     // SAFETY: this thread's own cell.
     Some(unsafe { (&*thread.pending_info.get())[at] })
-}
-
-/// Sets which protected signals the program believes blocked; what was pending and no longer is
-/// blocked is sent again, and arrives when our handler returns.
-pub fn set_blocked(thread: &ThreadState, blocked: u64) {
-    thread.blocked.store(blocked, Relaxed);
-    while let Some(info) = take_pending(thread, !blocked) {
-        let (pid, tid) = (sys::getpid(), sys::gettid());
-        // SAFETY: a siginfo the kernel gave us.
-        if unsafe { sys::tgsigqueueinfo(pid, tid, info.signal, std::ptr::from_ref(&info).cast()) }.is_err() {
-            let _ = sys::tgkill(pid, tid, info.signal);
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Who uses a probed place, and what is done for them at a hit.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use crossbeam::utils::CachePadded;
 
@@ -25,10 +25,17 @@ pub struct CUprobe {
     pub data: *mut libc::c_void,
     pub nhit: AtomicU64,
     pub nmissed: AtomicU64,
-    pub flags: u32,
+    pub flags: AtomicU32,
     pub reserved0: u32,
     pub opaque: [*mut libc::c_void; 4],
 }
+
+/// UPROBE_FLAG_DISABLED.
+pub const FLAG_DISABLED: u32 = 1;
+/// UPROBE_FLAG_PENDING.
+pub const FLAG_PENDING: u32 = 2;
+/// UPROBE_FLAG_GONE.
+pub const FLAG_GONE: u32 = 4;
 
 /// `uprobe_pre_handler_t`.
 pub type PreHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs) -> i32;
@@ -323,6 +330,8 @@ impl Consumer {
         if self.alive.swap(false, SeqCst) {
             self.crash_address.store(address, Relaxed);
             self.crash_signal.store(signal, Release);
+            // SAFETY: as above; an out-field.
+            unsafe { (*up).flags.fetch_or(FLAG_DISABLED | FLAG_GONE, Relaxed) };
             output::handler_crashed(&self.name, signal, address);
         }
     }

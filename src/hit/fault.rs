@@ -89,7 +89,7 @@ unsafe fn displaced_faulted(found: InSlot, signal: i32, info: *mut SignalInfo, c
         SlotPc::Before => point.at,
         SlotPc::After { .. } => point.next(),
     };
-    let mut hit = Hit { regs, context, point };
+    let mut hit = Hit { regs, context, point, after: None };
     report(&mut hit, thread, post, signal, info);
 }
 

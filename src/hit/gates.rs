@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicPtr, Ordering::*};
 use crate::hit::actions::{self, SIGNALS};
 use crate::hit::consumer::Flow;
 use crate::hit::memory::SafeMemory;
-use crate::hit::thread::{self, PROTECTED_MASK};
+use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
 use crate::hit::trap::Hit;
-use crate::hit::{asm, process};
-use crate::regs::Memory;
+use crate::hit::{asm, output, process};
+use crate::regs::{Memory, Reg};
 use crate::sys::{self, KernelSigaction, SIGSET_SIZE, SysResult};
 
-/// Sanitised copies of masks live here until the kernel has read them; a handler that interrupts
-/// in between uses the next.
-const MASK_COPIES: usize = 16;
+/// Sanitised copies of masks are kept until the kernel has read them, which is at once; by then so many
+/// others may have been made.
+const MASK_COPIES: usize = 1024;
 
 /// Called before a program is executed over this one, with argv and envp pointers; returns the envp
 /// to use.
@@ -36,7 +36,7 @@ pub fn start(on_exit: fn(), on_exec: ExecHook) {
 }
 
 /// The system calls that are gated, by number.
-pub const GATED: [i64; 14] = [
+pub const GATED: [i64; 12] = [
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
@@ -49,9 +49,11 @@ pub const GATED: [i64; 14] = [
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_prctl,
-    libc::SYS_exit_group,
-    libc::SYS_exit,
 ];
+
+/// Gated besides, where descriptors of ours have numbers that the program could get.
+pub const GATED_FOR_DESCRIPTORS: [i64; 4] =
+    [libc::SYS_close, libc::SYS_close_range, libc::SYS_dup2, libc::SYS_dup3];
 
 /// An internal consumer on a `syscall` instruction.
 pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
@@ -62,22 +64,10 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
         libc::SYS_rt_sigprocmask => sigprocmask(hit, args),
         libc::SYS_rt_sigpending => sigpending(hit, args),
         libc::SYS_rt_sigtimedwait => sigtimedwait(hit, args),
-        libc::SYS_rt_sigsuspend => {
-            hit.regs.rdi = mended_mask(args[0]).unwrap_or(args[0]);
-            Flow::Continue
-        }
-        libc::SYS_ppoll => {
-            hit.regs.r10 = mended_mask(args[3]).unwrap_or(args[3]);
-            Flow::Continue
-        }
-        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => {
-            hit.regs.r8 = mended_mask(args[4]).unwrap_or(args[4]);
-            Flow::Continue
-        }
-        libc::SYS_pselect6 => {
-            pselect(hit, args[5]);
-            Flow::Continue
-        }
+        libc::SYS_rt_sigsuspend => wait_with(hit, Reg::Rdi, args[0]),
+        libc::SYS_ppoll => wait_with(hit, Reg::R10, args[3]),
+        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => wait_with(hit, Reg::R8, args[4]),
+        libc::SYS_pselect6 => pselect(hit, args[5]),
         libc::SYS_execve => execute(hit, args, 2),
         libc::SYS_execveat => execute(hit, args, 3),
         libc::SYS_prctl => {
@@ -88,6 +78,14 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             Flow::Continue
         }
         libc::SYS_exit_group => on_exit(hit),
+        libc::SYS_close => close(hit, args[0]),
+        libc::SYS_close_range => close_range(hit, args),
+        libc::SYS_dup2 | libc::SYS_dup3 => {
+            if !process::is_borrowed() && output::guarded(args[1] as i32..=args[1] as i32).is_some() {
+                output::give_up(args[1] as i32);
+            }
+            Flow::Continue
+        }
         _ => Flow::Continue,
     }
 }
@@ -145,11 +143,7 @@ fn sigaction(hit: &mut Hit<'_>, [signal, new, old, size, ..]: [u64; 6]) -> Flow 
     let wanted = match new {
         0 => None,
         _ => match read_action(new) {
-            // The kernel never lets KILL and STOP be blocked, and shows so.
-            Some(mut action) => {
-                action.mask &= !(sys::sigbit(libc::SIGKILL) | sys::sigbit(libc::SIGSTOP));
-                Some(action)
-            }
+            Some(action) => Some(actions::as_stored(action)),
             None => return skip(hit, Err(libc::EFAULT)),
         },
     };
@@ -216,13 +210,15 @@ fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]) -> Flow {
     }
     // sigreturn puts it into force; the kernel never sees ours blocked.
     *frame_mask = after & !PROTECTED_MASK;
+    let copied = old == 0 || SafeMemory.write(old, &before.to_le_bytes()) == 8;
+    skip(hit, if copied { Ok(0) } else { Err(libc::EFAULT) });
     if let Some(thread) = thread {
-        actions::set_blocked(thread, after & PROTECTED_MASK);
+        thread.end_wait();
+        thread.blocked.store(after & PROTECTED_MASK, Relaxed);
+        // SAFETY: the frame of this signal, complete.
+        unsafe { actions::deliver_pending(thread, hit.context, after) };
     }
-    if old != 0 && SafeMemory.write(old, &before.to_le_bytes()) != 8 {
-        return skip(hit, Err(libc::EFAULT));
-    }
-    skip(hit, Ok(0))
+    Flow::RipChanged
 }
 
 fn sigpending(hit: &mut Hit<'_>, [set, size, ..]: [u64; 6]) -> Flow {
@@ -263,17 +259,79 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
     skip(hit, Ok(taken.signal as usize))
 }
 
-/// A copy of the mask at `at` without our signals, where it holds any.
-fn mended_mask(at: u64) -> Option<u64> {
-    let mask = SafeMemory.read_u64(at).filter(|mask| at != 0 && mask & PROTECTED_MASK != 0)?;
-    Some(mask_copy([mask & !PROTECTED_MASK, 0]))
+/// Descriptors of ours are not there for the program.
+fn close(hit: &mut Hit<'_>, fd: u64) -> Flow {
+    let fd = fd as i32;
+    if output::guarded(fd..=fd).is_none() || process::is_borrowed() {
+        return Flow::Continue;
+    }
+    skip(hit, Err(libc::EBADF))
+}
+
+/// The same for a range: around ours.
+fn close_range(hit: &mut Hit<'_>, [first, last, flags, ..]: [u64; 6]) -> Flow {
+    let (mut first, last) = (first as u32, last as u32);
+    if first > last || output::guarded(to_fd(first)..=to_fd(last)).is_none() || process::is_borrowed() {
+        return Flow::Continue;
+    }
+    loop {
+        let ours = if first > last { None } else { output::guarded(to_fd(first)..=to_fd(last)) };
+        let end = ours.map_or(last, |fd| (fd as u32).wrapping_sub(1));
+        if first <= end && end <= last {
+            // SAFETY: the program's own call, less our descriptors.
+            let result =
+                unsafe { sys::syscall3(libc::SYS_close_range, first as usize, end as usize, flags as usize) };
+            if result.is_err() {
+                return skip(hit, result);
+            }
+        }
+        match ours {
+            Some(fd) => first = fd as u32 + 1,
+            None => return skip(hit, Ok(0)),
+        }
+    }
+}
+
+fn to_fd(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// A call that waits with the mask at `at` in force, passed in `reg`.
+fn wait_with(hit: &mut Hit<'_>, reg: Reg, at: u64) -> Flow {
+    let Some(mask) = SafeMemory.read_u64(at).filter(|_| at != 0) else { return Flow::Continue };
+    match wait(hit, mask) {
+        Flow::RipChanged => Flow::RipChanged,
+        Flow::Continue => {
+            if mask & PROTECTED_MASK != 0 {
+                *hit.regs.get_mut(reg) = mask_copy([mask & !PROTECTED_MASK, 0]);
+            }
+            Flow::Continue
+        }
+    }
+}
+
+/// Makes `mask` the one in force for our signals while the call waits; one that is pending and that it
+/// lets through ends the wait at once.
+fn wait(hit: &mut Hit<'_>, mask: u64) -> Flow {
+    let Some(thread) = thread::current() else { return Flow::Continue };
+    if actions::pending_mask(thread) & !mask != 0 {
+        skip(hit, Err(libc::EINTR));
+        // SAFETY: the frame of this signal, complete.
+        unsafe { actions::deliver_pending(thread, hit.context, mask) };
+        return Flow::RipChanged;
+    }
+    if mask & PROTECTED_MASK != thread.blocked.load(Relaxed) {
+        thread.begin_wait(mask);
+        hit.after = Some(ThreadState::end_wait);
+    }
+    Flow::Continue
 }
 
 /// Address of two words that stay as they are until the kernel has read them.
 fn mask_copy(words: [u64; 2]) -> u64 {
     use std::sync::atomic::{AtomicU64, AtomicUsize};
-    static COPIES: [[AtomicU64; 2]; MASK_COPIES * 64] =
-        [const { [AtomicU64::new(0), AtomicU64::new(0)] }; MASK_COPIES * 64];
+    static COPIES: [[AtomicU64; 2]; MASK_COPIES] =
+        [const { [AtomicU64::new(0), AtomicU64::new(0)] }; MASK_COPIES];
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let copy = &COPIES[NEXT.fetch_add(1, Relaxed) % COPIES.len()];
     copy[0].store(words[0], Relaxed);
@@ -282,28 +340,33 @@ fn mask_copy(words: [u64; 2]) -> u64 {
 }
 
 /// pselect6's last argument points to {mask, size}.
-fn pselect(hit: &mut Hit<'_>, argument: u64) {
-    let (Some(mask), Some(size)) = (SafeMemory.read_u64(argument), SafeMemory.read_u64(argument + 8)) else {
-        return;
+fn pselect(hit: &mut Hit<'_>, argument: u64) -> Flow {
+    let at = SafeMemory.read_u64(argument).filter(|at| argument != 0 && *at != 0);
+    let (Some(at), Some(size)) = (at, SafeMemory.read_u64(argument.wrapping_add(8))) else {
+        return Flow::Continue;
     };
-    if argument != 0
-        && let Some(mended) = mended_mask(mask)
-    {
-        hit.regs.r9 = mask_copy([mended, size]);
+    let Some(mask) = SafeMemory.read_u64(at) else { return Flow::Continue };
+    match wait(hit, mask) {
+        Flow::RipChanged => Flow::RipChanged,
+        Flow::Continue => {
+            if mask & PROTECTED_MASK != 0 {
+                hit.regs.r9 = mask_copy([mask_copy([mask & !PROTECTED_MASK, 0]), size]);
+            }
+            Flow::Continue
+        }
     }
 }
 
 /// execve and execveat, made from here: handlers are reset by the kernel, but the mask and the ignored
 /// signals are inherited, and those must be the program's own.
 fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
-    let borrowed = process::is_borrowed();
     let hook = ON_EXEC.load(Acquire);
     if !hook.is_null() {
         // SAFETY: stored from an ExecHook in start().
         let hook = unsafe { std::mem::transmute::<*mut (), ExecHook>(hook) };
         args[envp] = hook(args[envp]);
     }
-    let ignored = PROTECTED_IGNORED.map(|signal| (signal, actions::believed(signal).handler == 1));
+    let ignored = thread::PROTECTED.map(|signal| (signal, actions::believed(signal).handler == 1));
     for (signal, ignored) in ignored {
         if ignored {
             let ignore = KernelSigaction {
@@ -339,8 +402,9 @@ fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
             actions::refresh_protected(signal);
         }
     }
-    let _ = borrowed;
+    // Still here: this process's own report is to come.
+    if !process::is_borrowed() {
+        let _ = process::page().finished.compare_exchange(1, 0, Relaxed, Relaxed);
+    }
     skip(hit, result)
 }
-
-const PROTECTED_IGNORED: [i32; 5] = thread::PROTECTED;

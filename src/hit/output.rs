@@ -44,7 +44,17 @@ pub fn start(json: bool, reopen: fn() -> Option<i32>) {
 /// Forgets the descriptor; the next event opens the log anew. For fork children with files of
 /// their own.
 pub fn forget() {
+    if let Some(fd) = current() {
+        disown(fd);
+    }
     SINK.fd.store(-1, Release);
+}
+
+/// The log's descriptor, if it is the log.
+fn current() -> Option<i32> {
+    let fd = SINK.fd.load(Acquire);
+    let stat = if fd >= 0 { sys::stat_raw(fd).ok()? } else { return None };
+    (stat.st_dev == SINK.dev.load(Relaxed) && stat.st_ino == SINK.ino.load(Relaxed)).then_some(fd)
 }
 
 fn adopt(fd: Option<i32>) -> bool {
@@ -57,12 +67,7 @@ fn adopt(fd: Option<i32>) -> bool {
 
 /// The descriptor, certainly ours now.
 fn verified() -> Option<i32> {
-    let fd = SINK.fd.load(Acquire);
-    if fd >= 0
-        && let Ok(stat) = sys::stat_raw(fd)
-        && stat.st_dev == SINK.dev.load(Relaxed)
-        && stat.st_ino == SINK.ino.load(Relaxed)
-    {
+    if let Some(fd) = current() {
         return Some(fd);
     }
     let reopen = SINK.reopen.load(Acquire);
@@ -106,6 +111,86 @@ pub fn event(
     verified().is_some_and(|fd| write_all(fd, line.as_bytes()))
 }
 
+/// A descriptor of ours whose number the program could get, were it closed; see [`guarded`].
+struct Guard {
+    fd: AtomicI32,
+    dev: AtomicU64,
+    ino: AtomicU64,
+}
+
+static GUARDS: [Guard; 8] =
+    [const { Guard { fd: AtomicI32::new(-1), dev: AtomicU64::new(0), ino: AtomicU64::new(0) } }; 8];
+
+/// Keeps a descriptor for good, at a number the program can't get or that [`guarded`] knows.
+pub fn own(fd: sys::Fd) -> i32 {
+    let (fd, out_of_reach) = sys::move_out_of_reach(fd);
+    let raw = fd.into_raw();
+    if !out_of_reach
+        && let Ok(stat) = sys::stat_raw(raw)
+        && let Some(guard) = GUARDS.iter().find(|guard| guard.fd.load(Relaxed) < 0)
+    {
+        guard.dev.store(stat.st_dev, Relaxed);
+        guard.ino.store(stat.st_ino, Relaxed);
+        guard.fd.store(raw, Release);
+    }
+    raw
+}
+
+/// Closes one of them.
+pub fn disown(fd: i32) {
+    for guard in &GUARDS {
+        let _ = guard.fd.compare_exchange(fd, -1, AcqRel, Relaxed);
+    }
+    drop(sys::Fd::from_raw(fd));
+}
+
+/// Whether closing must be gated: some number of ours is one the program could get.
+#[must_use]
+pub fn has_guarded() -> bool {
+    GUARDS.iter().any(|guard| guard.fd.load(Acquire) >= 0)
+}
+
+/// The lowest guarded descriptor in a range of numbers. Where the program got the number all the same
+/// (by a system call of its own making) it is the program's.
+#[must_use]
+pub fn guarded(range: std::ops::RangeInclusive<i32>) -> Option<i32> {
+    GUARDS
+        .iter()
+        .filter(|guard| {
+            let fd = guard.fd.load(Acquire);
+            fd >= 0
+                && range.contains(&fd)
+                && sys::stat_raw(fd).is_ok_and(|stat| {
+                    stat.st_dev == guard.dev.load(Relaxed) && stat.st_ino == guard.ino.load(Relaxed)
+                })
+        })
+        .map(|guard| guard.fd.load(Acquire))
+        .min()
+}
+
+/// The program wants the number `fd` for itself: what we have there goes elsewhere.
+pub fn give_up(fd: i32) {
+    for guard in &GUARDS {
+        if guard.fd.load(Acquire) != fd {
+            continue;
+        }
+        let elsewhere = sys::Fd::duplicate(fd, fd + 1).or_else(|_| sys::Fd::duplicate(fd, 200));
+        let elsewhere = elsewhere.map_or(-1, sys::Fd::into_raw);
+        for user in [&SINK.fd, &STDERR] {
+            let _ = user.compare_exchange(fd, elsewhere, AcqRel, Relaxed);
+        }
+        guard.fd.store(elsewhere, Release);
+    }
+}
+
+/// Makes room in a descriptor table that is full, by giving up our copy of standard error.
+pub fn make_room() {
+    let kept = STDERR.swap(-1, AcqRel);
+    if is_stderr(kept) {
+        disown(kept);
+    }
+}
+
 /// Our own copy of the program's standard error, as it was at start.
 static STDERR: AtomicI32 = AtomicI32::new(-1);
 static STDERR_DEV: AtomicU64 = AtomicU64::new(0);
@@ -127,8 +212,7 @@ pub fn duplicate_stderr() -> Option<i32> {
     if !is_stderr(2) {
         return None;
     }
-    let high = sys::Fd::duplicate(2, 3).ok()?.move_high();
-    Some(high.into_raw())
+    Some(own(sys::Fd::duplicate(2, 3).ok()?))
 }
 
 fn is_stderr(fd: i32) -> bool {

@@ -12,13 +12,16 @@ use crate::sys;
 #[repr(C)]
 pub struct ProcessPage {
     pid: AtomicI32,
-    /// The report was written.
+    /// 1: the report was written. [`SILENT`]: there will be none.
     pub finished: AtomicU32,
     /// The registry's lock word.
     pub registry_lock: AtomicU32,
     /// Clock when the process began to be traced, ns.
     pub start_ns: AtomicU64,
 }
+
+/// [`ProcessPage::finished`] of a child that is not followed.
+pub const SILENT: u32 = 2;
 
 static PAGE: AtomicPtr<ProcessPage> = AtomicPtr::new(std::ptr::null_mut());
 static FALLBACK: ProcessPage = ProcessPage {

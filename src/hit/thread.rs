@@ -25,6 +25,12 @@ pub const PROTECTED_MASK: u64 = sys::sigbit(libc::SIGTRAP)
     | sys::sigbit(libc::SIGFPE)
     | sys::sigbit(libc::SIGILL);
 
+/// In [`ThreadState::waiting`]: a system call is waiting (the bit of a signal that can't be blocked).
+const WAITING: u64 = sys::sigbit(libc::SIGKILL);
+
+/// What a gate does after its system call returned.
+pub type AfterCall = fn(&ThreadState);
+
 /// A displaced instruction between its two traps.
 #[derive(Default)]
 pub struct StepRecord {
@@ -34,6 +40,8 @@ pub struct StepRecord {
     pub mask: AtomicU64,
     /// Who wants the second trap.
     pub consumers: AtomicPtr<ConsumerList>,
+    /// A gate's own business after a system call.
+    pub after: AtomicPtr<()>,
 }
 
 /// One thread's state. Written by its thread only, but for what is atomic and says so.
@@ -58,6 +66,9 @@ pub struct ThreadState {
     pub fault_address: AtomicU64,
     /// Which of the protected signals the program believes blocked (kernel mask bits).
     pub blocked: AtomicU64,
+    /// While a system call waits with a mask of its own (sigsuspend and its kin): which of them that
+    /// mask blocks, with [`WAITING`].
+    pub waiting: AtomicU64,
     /// Which of them are pending for this thread.
     pub pending: AtomicU32,
     /// Set while `comm` holds the thread's name.
@@ -187,6 +198,7 @@ impl ThreadState {
         self.library.store(0, Relaxed);
         self.recovery.store(0, Relaxed);
         self.blocked.store(0, Relaxed);
+        self.waiting.store(0, Relaxed);
         self.pending.store(0, Relaxed);
         self.comm_known.store(false, Relaxed);
         for step in &self.steps {
@@ -215,6 +227,24 @@ impl ThreadState {
         }
     }
 
+    /// The protected signals blocked now: by the mask of a waiting system call, or by the thread's own.
+    pub fn blocked_now(&self) -> u64 {
+        match self.waiting.load(Relaxed) {
+            0 => self.blocked.load(Relaxed),
+            mask => mask & PROTECTED_MASK,
+        }
+    }
+
+    /// A system call is about to wait with `mask` in force.
+    pub fn begin_wait(&self, mask: u64) {
+        self.waiting.store((mask & PROTECTED_MASK) | WAITING, Relaxed);
+    }
+
+    /// It returned, or a handler ran.
+    pub fn end_wait(&self) {
+        self.waiting.store(0, Relaxed);
+    }
+
     /// Leaves all nested hits at once, before the program's own code runs on top of them; gives back
     /// how many they were.
     pub fn suspend(&self) -> u32 {
@@ -235,7 +265,7 @@ impl ThreadState {
 
     /// Takes a step record for the slot at `slot`; the oldest gives way when all are taken (its
     /// thread left by longjmp and will not come back).
-    pub fn begin_step(&self, slot: u64, mask: u64, consumers: *mut ConsumerList) {
+    pub fn begin_step(&self, slot: u64, mask: u64, consumers: *mut ConsumerList, after: Option<AfterCall>) {
         let record = self
             .steps
             .iter()
@@ -244,6 +274,7 @@ impl ThreadState {
             .unwrap_or(&self.steps[0]);
         record.mask.store(mask, Relaxed);
         record.consumers.store(consumers, Relaxed);
+        record.after.store(after.map_or(std::ptr::null_mut(), |after| after as *mut ()), Relaxed);
         record.slot.store(slot, SeqCst);
     }
 

@@ -6,7 +6,7 @@ use crate::hit::consumer::{ConsumerList, Flow, Role};
 use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_BREAKPOINT};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
-use crate::hit::thread::{PROTECTED_MASK, ThreadState};
+use crate::hit::thread::{AfterCall, PROTECTED_MASK, ThreadState};
 use crate::hit::{actions, fault, point, process, slots, thread};
 use crate::insn::{SlotKind, Way};
 use crate::regs::{Memory, Regs};
@@ -19,6 +19,8 @@ pub struct Hit<'a> {
     pub context: *mut SignalContext,
     /// The place.
     pub point: &'a ProbePoint,
+    /// Set by a gate that has something to do after the system call: makes it a step.
+    pub after: Option<AfterCall>,
 }
 
 /// The kernel calls this for SIGTRAP.
@@ -80,7 +82,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
     // SAFETY: the caller's promise; nobody else touches the frame.
     let regs = unsafe { &mut (*context).regs };
     regs.rip = found.at;
-    let mut hit = Hit { regs, context, point: found };
+    let mut hit = Hit { regs, context, point: found, after: None };
     let Some(thread) = thread::current() else {
         displace(&mut hit, None, std::ptr::null_mut());
         return true;
@@ -148,11 +150,11 @@ pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: *
             Err(_) => fault::emulation_faulted(hit, thread),
         },
         Way::Slot(kind) => match thread {
-            Some(thread) if !post.is_null() => {
+            Some(thread) if !post.is_null() || hit.after.is_some() => {
                 let slot = point.slot + STEP_OFFSET;
                 // SAFETY: the frame of this signal.
                 let mask = unsafe { &mut (*hit.context).mask };
-                thread.begin_step(slot, *mask, post);
+                thread.begin_step(slot, *mask, post, hit.after);
                 // A system call must stay interruptible; see `slots` for signals that arrive there.
                 if matches!(kind, SlotKind::Plain) {
                     *mask = !PROTECTED_MASK;
@@ -180,9 +182,14 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
     if matches!(found.displaced.way, Way::Slot(SlotKind::Plain)) {
         *mask = record.mask.load(Relaxed);
     }
+    let after = record.after.load(Relaxed);
+    if !after.is_null() {
+        // SAFETY: stored from an AfterCall by begin_step.
+        unsafe { std::mem::transmute::<*mut (), AfterCall>(after)(thread) };
+    }
     thread.enter();
     let post = record.consumers.load(Relaxed);
-    let mut hit = Hit { regs, context, point: found };
+    let mut hit = Hit { regs, context, point: found, after: None };
     run_posts(post, &mut hit, thread);
     record.slot.store(0, Release);
     thread.leave();
@@ -191,7 +198,7 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
 /// The post_handlers of a list.
 fn run_posts(list: *mut ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState) {
     // SAFETY: the step record, or the hit we are in, keeps the list.
-    let list = unsafe { &*list };
+    let Some(list) = (unsafe { list.as_ref() }) else { return };
     for consumer in &list.all {
         // SAFETY: listed, so not freed before the list.
         let consumer = unsafe { &**consumer };

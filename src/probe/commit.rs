@@ -7,10 +7,11 @@ use crate::addr::RuntimeAddr;
 use crate::code::Neighbourhood;
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::consumer::{Consumer, ConsumerList, Role};
+use crate::hit::consumer::{Consumer, ConsumerList, FLAG_DISABLED, FLAG_GONE, FLAG_PENDING, Role};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::insn::{self, Way};
+use crate::probe::instance::Maker;
 use crate::probe::modules::Module;
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -145,15 +146,30 @@ impl Registry {
     }
 
     /// The C API's out-fields.
-    fn publish_addresses(&self) {
+    pub(super) fn publish_addresses(&self) {
         for instance in self.instances.iter().flatten() {
             let Role::Handlers(up) = instance.consumer().role else { continue };
+            let mut flags = 0;
+            if instance.consumer().crash_signal.load(Acquire) != 0 {
+                flags |= FLAG_DISABLED | FLAG_GONE;
+            }
+            if !instance.enabled {
+                flags |= FLAG_DISABLED;
+            }
+            if instance.points.is_empty() {
+                flags |= FLAG_PENDING;
+            }
             let at = instance.points.first().map_or(0, |point| point.at);
             // SAFETY: registered: the struct is there, and these fields are ours to write.
             unsafe {
                 (*up).addr = at as *mut libc::c_void;
-                (*up).flags = u32::from(!instance.enabled) | (u32::from(instance.points.is_empty()) << 1);
+                (*up).flags.store(flags, Relaxed);
             }
+        }
+        for request in self.requests.iter().flatten().filter(|request| request.instances.is_empty()) {
+            let Maker::Api(up) = request.maker else { continue };
+            // SAFETY: as above.
+            unsafe { (*up).flags.fetch_or(FLAG_PENDING, Relaxed) };
         }
     }
 

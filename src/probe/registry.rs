@@ -175,10 +175,12 @@ impl Registry {
         for number in found.instances.clone() {
             let Some(instance) = self.instances[number].as_mut() else { continue };
             instance.enabled = on;
-            instance.consumer().alive.store(on, SeqCst);
+            let crashed = instance.consumer().crash_signal.load(Acquire) != 0;
+            instance.consumer().alive.store(on && !crashed, SeqCst);
             points.extend(instance.points.iter().copied());
         }
         self.settle(&points);
+        self.publish_addresses();
         self.retirement.reclaim();
     }
 

@@ -8,7 +8,7 @@ use crate::config::{Action, ProbeSpec};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
-use crate::hit::consumer::{CUprobe, Consumer, EventRole, Role};
+use crate::hit::consumer::{CUprobe, Consumer, EventRole, FLAG_DISABLED, Role};
 use crate::place::{ObjectPattern, Target};
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{MappedFiles, Module};
@@ -156,7 +156,7 @@ impl Registry {
             Maker::Api(up) => {
                 let consumer = Consumer::new(Role::Handlers(*up), name.clone(), at);
                 // SAFETY: registered: the struct is there.
-                let enabled = unsafe { (**up).flags } & 1 == 0;
+                let enabled = unsafe { (**up).flags.load(Relaxed) } & FLAG_DISABLED == 0;
                 (Box::into_raw(Box::new(consumer)).cast_const(), enabled, None)
             }
         };
@@ -236,7 +236,7 @@ fn empty_probe() -> CUprobe {
         data: std::ptr::null_mut(),
         nhit: Default::default(),
         nmissed: Default::default(),
-        flags: 0,
+        flags: Default::default(),
         reserved0: 0,
         opaque: [std::ptr::null_mut(); 4],
     }

@@ -54,7 +54,7 @@ pub fn open_log(naming: &Naming, template: &str) -> Result<i32, i32> {
     } else {
         lock(&fd, libc::LOCK_SH | libc::LOCK_NB);
     }
-    Ok(fd.move_high().into_raw())
+    Ok(output::own(fd))
 }
 
 fn lock(fd: &Fd, operation: i32) -> bool {
@@ -86,7 +86,14 @@ pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), 
         candidate = PathBuf::from(numbered);
     }
     let name = terminated(&candidate).ok_or(libc::EINVAL)?;
-    let fd = Fd::open(&name, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY, 0o666)?;
+    let open = || Fd::open(&name, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY, 0o666);
+    let fd = open().or_else(|errno| {
+        // The program has taken every number: one of ours has to go.
+        if errno == libc::EMFILE {
+            output::make_room();
+        }
+        open()
+    })?;
     if output::write_all(fd.raw(), text) { Ok(()) } else { Err(libc::EIO) }
 }
 

@@ -6,8 +6,9 @@
 
 use std::path::Path;
 
-use crate::elf::ElfFile;
-use crate::hit::gates::{GATED, on_exit, on_syscall};
+use crate::elf::{self, ElfFile};
+use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
+use crate::hit::output;
 use crate::insn;
 use crate::probe::{Module, Registry};
 use crate::runtime::messages::{Level, say};
@@ -34,7 +35,11 @@ pub fn install(registry: &mut Registry) {
     };
     let mut found = 0;
     let mut signal_sites = 0;
-    for (at, number) in sites(&libc, &file) {
+    let mut gated = GATED.to_vec();
+    if output::has_guarded() {
+        gated.extend(GATED_FOR_DESCRIPTORS);
+    }
+    for (at, number) in sites(&libc, &file, &gated) {
         match registry.register_internal(at, on_syscall) {
             Ok(()) => {
                 found += 1;
@@ -48,6 +53,12 @@ pub fn install(registry: &mut Registry) {
         Some(Ok(())) => {}
         Some(Err(refusal)) => say(Level::Warn, &format!("no report at _exit: {refusal}")),
         None => say(Level::Warn, "no report at _exit: libc has no such symbol"),
+    }
+    // Whatever the program calls by number.
+    if let Some(at) = direct_call(&libc, &file)
+        && let Err(refusal) = registry.register_internal(at, on_syscall)
+    {
+        say(Level::Warn, &format!("syscall() is not gated: {refusal}"));
     }
     if signal_sites == 0 {
         say(Level::Warn, "libc's rt_sigprocmask was not found: a program that blocks SIGTRAP will die");
@@ -69,16 +80,26 @@ fn is_libc(module: &Module) -> bool {
 
 fn symbol(file: &ElfFile, name: &str) -> Option<crate::addr::LinkAddr> {
     let place = crate::place::parse(&format!("libc.so.6:{name}")).ok()?;
-    crate::elf::resolve(&place, file, &crate::elf::NoFiles).ok()?.first().map(|found| found.link)
+    elf::resolve(&place, file, &elf::NoFiles).ok()?.first().map(|found| found.link)
+}
+
+/// The `syscall` instruction of libc's syscall().
+fn direct_call(module: &Module, file: &ElfFile) -> Option<u64> {
+    let start = symbol(file, "syscall")?;
+    let bounds = file.bounds_at(start)?;
+    elf::boundary::starts(file, &bounds)
+        .flatten()
+        .find(|at| file.bytes_at(*at, 2) == SYSCALL)
+        .map(|at| at.at(module.bias).0)
 }
 
 /// Runtime addresses of the `syscall` instructions, with their numbers.
-fn sites(module: &Module, file: &ElfFile) -> Vec<(u64, i64)> {
+fn sites(module: &Module, file: &ElfFile, gated: &[i64]) -> Vec<(u64, i64)> {
     let mut found = Vec::new();
     for segment in file.load_segments().iter().filter(|segment| segment.executable) {
         let text = file.bytes_at(segment.link, segment.file_size as usize);
         for at in memchr::memmem::find_iter(text, &SYSCALL) {
-            if let Some(number) = number_of(file, segment.link, text, at) {
+            if let Some(number) = number_of(file, segment.link, text, at, gated) {
                 found.push((segment.link.add(at as u64).at(module.bias).0, number));
             }
         }
@@ -87,16 +108,22 @@ fn sites(module: &Module, file: &ElfFile) -> Vec<(u64, i64)> {
 }
 
 /// The gated number that a `syscall` at `text[at..]` certainly makes.
-fn number_of(file: &ElfFile, base: crate::addr::LinkAddr, text: &[u8], at: usize) -> Option<i64> {
+fn number_of(
+    file: &ElfFile,
+    base: crate::addr::LinkAddr,
+    text: &[u8],
+    at: usize,
+    gated: &[i64],
+) -> Option<i64> {
     const WINDOW: usize = 64;
     let from = at.saturating_sub(WINDOW);
     // The nearest `mov eax, imm32` with a number of ours, then a decode that meets the syscall.
     let candidates = (from..at.saturating_sub(4)).rev().filter(|i| text[*i] == MOV_EAX);
     for mov in candidates {
         let number = i64::from(u32::from_le_bytes(text.get(mov + 1..mov + 5)?.try_into().ok()?));
-        if GATED.contains(&number) && leads_to(text, mov, at) {
+        if gated.contains(&number) && leads_to(text, mov, at) {
             let bounds = file.bounds_at(base.add(mov as u64))?;
-            let starts = crate::elf::boundary::starts(file, &bounds);
+            let starts = elf::boundary::starts(file, &bounds);
             let is_start = starts.flatten().any(|start| start == base.add(mov as u64));
             return is_start.then_some(number);
         }

@@ -85,7 +85,7 @@ fn on_fork_child() {
             output::forget();
         }
         if !settings.follow {
-            process::page().finished.store(1, Relaxed);
+            process::page().finished.store(process::SILENT, Relaxed);
         }
     }
 }

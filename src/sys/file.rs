@@ -48,18 +48,6 @@ impl Fd {
         Ok(Self(fd as i32))
     }
 
-    /// Moves the descriptor out of the numbers programs use and walk over: to one as high as the
-    /// limit allows. Stays where it is when that fails.
-    #[must_use]
-    pub fn move_high(self) -> Self {
-        for from in [0xF_0000, 0x7000, 900, 200] {
-            if let Ok(high) = Self::duplicate(self.0, from) {
-                return high;
-            }
-        }
-        self
-    }
-
     /// The number.
     #[must_use]
     pub const fn raw(&self) -> i32 {

@@ -6,8 +6,10 @@
 mod alloc;
 mod call;
 mod file;
+mod high;
 mod string;
 
 pub use alloc::Allocator;
 pub use call::*;
 pub use file::{Fd, FileId, Mapping, file_id, map_stack, parse_u64, read_whole, stat_raw, write_raw};
+pub use high::move_out_of_reach;

@@ -1,0 +1,51 @@
+//! Descriptor numbers that the program can't get.
+//!
+//! A number at or above the soft RLIMIT_NOFILE is never given out by open or dup, nor accepted by
+//! dup2: where the hard limit leaves room, ours go there, and a program that closes all it has can't
+//! find one of its own files under our number afterwards. Otherwise they go as high as the limit
+//! allows, and the caller guards them (see `hit::gates`).
+
+use super::call::syscall4;
+use super::file::Fd;
+
+/// Room asked for above the soft limit.
+const ABOVE: u64 = 64;
+
+fn limits(new: Option<[u64; 2]>) -> Option<[u64; 2]> {
+    let mut old = [0_u64; 2];
+    let new = new.as_ref().map_or(std::ptr::null(), |new| new.as_ptr());
+    // SAFETY: two words each, the layout of struct rlimit64.
+    unsafe {
+        syscall4(
+            libc::SYS_prlimit64,
+            0,
+            libc::RLIMIT_NOFILE as usize,
+            new as usize,
+            old.as_mut_ptr() as usize,
+        )
+    }
+    .ok()?;
+    Some(old)
+}
+
+/// Moves a descriptor out of the program's numbers, or, second best, to a high one. Says whether the
+/// program can't get the number.
+#[must_use]
+pub fn move_out_of_reach(fd: Fd) -> (Fd, bool) {
+    let Some([soft, hard]) = limits(None) else { return (fd, false) };
+    // For a moment the soft limit is higher; the hard one too where we may (and then back).
+    let raised = [soft + ABOVE, hard.max(soft + ABOVE)];
+    if soft < u64::MAX - ABOVE && limits(Some(raised)).is_some() {
+        let moved = Fd::duplicate(fd.raw(), soft as i32);
+        let _ = limits(Some([soft, hard]));
+        if let Ok(moved) = moved {
+            return (moved, true);
+        }
+    }
+    for from in [soft.saturating_sub(ABOVE).min(0xF_0000) as i32, 900, 200] {
+        if let Ok(moved) = Fd::duplicate(fd.raw(), from) {
+            return (moved, false);
+        }
+    }
+    (fd, false)
+}
