@@ -81,7 +81,7 @@ mod functions {
         let program = Program::new("calls.c").build();
         let outcome = Launch::new(&program)
             .args(["1", "100"])
-            .count("exe:[s-u]ai[a-z]*")
+            .count("exe:[s-u]ai[0-9l]*")
             .count("exe:/^(leaf|empty)$/")
             .run();
         let counted: Vec<(String, u64)> = outcome.summary()["probes"]
