@@ -281,6 +281,9 @@ impl Consumer {
                 hit.regs.rip = before.rip;
                 Flow::Continue
             }
+            // One that says so and did not: running the instruction is all that can be meant, since the
+            // breakpoint would be met again for ever.
+            Some(_) if hit.regs.rip == before.rip => Flow::Continue,
             Some(_) => Flow::RipChanged,
             None => {
                 *hit.regs = before;

@@ -11,7 +11,7 @@ FUNCTION long target(long a) { KEEP(); return a + 1; }
 FUNCTION long beside(long a) { KEEP(); return a + 2; }
 
 static volatile int *nowhere;
-static volatile int zero;
+static volatile int zero, one = 1;
 static int faults, seen_signal;
 
 static int crash(struct uprobe *probe, struct uprobe_regs *regs) { (void)probe; (void)regs; return *nowhere; }
@@ -41,7 +41,7 @@ FUNCTION int down(int n, int what)
 		return down(n - 1, what) + frame[n];
 	switch (what) {
 	case 0: return *nowhere;
-	case 1: return 1 / zero;
+	case 1: return one / zero; /* of a constant gcc makes comparisons */
 	default: __builtin_trap();
 	}
 }
