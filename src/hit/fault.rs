@@ -3,13 +3,13 @@
 
 use std::sync::atomic::Ordering::*;
 
-use crate::hit::consumer::ConsumerList;
-use crate::hit::frame::{SignalContext, SignalInfo};
+use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo};
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::{actions, asm, process};
+use crate::hit::{actions, asm, process, trap};
 use crate::insn::slot::SlotPc;
 
 /// The kernel calls this for the fault signals.
@@ -19,7 +19,15 @@ use crate::insn::slot::SlotPc;
 pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     process::check_fork();
     // SAFETY: the kernel's frame.
-    let (synchronous, rip) = unsafe { ((*info).is_synchronous(), (*context).regs.rip) };
+    let (synchronous, rip, code) =
+        unsafe { ((*info).is_synchronous(), (*context).regs.rip, (*info).code) };
+    // A trap whose frame found no room on the stack: the kernel raises SIGSEGV in its place, on the
+    // alternate stack where the program has one. The hit is handled here as well as there, and the
+    // program goes on to the overflow that is its own.
+    // SAFETY: the kernel's frame.
+    if signal == libc::SIGSEGV && code == SI_KERNEL && unsafe { trap::take_breakpoint(context) } {
+        return;
+    }
     // SAFETY: the kernel's frame.
     if synchronous && unsafe { recover(signal, info, context) } {
         return;
@@ -29,10 +37,22 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
         Some(found) if synchronous => unsafe { displaced_faulted(found, signal, info, context) },
         // SAFETY: the kernel's frame.
         _ => {
+            // A stack that ends while a hit is handled faults in our own code, and the program's handler
+            // may leave by longjmp: the hit is over then.
+            let thread = thread::existing();
+            let hit = thread.map(|thread| (thread, thread.suspend(), thread.running.swap(no_one(), SeqCst)));
             // SAFETY: the kernel's frame.
             unsafe { actions::deliver(signal, info, context) };
+            if let Some((thread, depth, running)) = hit {
+                thread.running.store(running, SeqCst);
+                thread.resume(depth);
+            }
         }
     }
+}
+
+const fn no_one() -> *mut Consumer {
+    std::ptr::null_mut()
 }
 
 /// Faults of our own copies and of users' handlers: whether it was one.

@@ -30,29 +30,48 @@ pub struct Hit<'a> {
 pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     process::check_fork();
     // SAFETY: the kernel's frame.
-    let (code, trap_number, rip) = unsafe { ((*info).code, (*context).trap_number, (*context).regs.rip) };
-    if code == SI_KERNEL && trap_number == VECTOR_BREAKPOINT {
-        let at = rip.wrapping_sub(1);
-        if let Some(found) = point::lookup(at) {
-            // SAFETY: the kernel's frame.
-            if unsafe { take(found, context) } {
-                return;
-            }
-        } else if let Some(found) = slots::owner(at)
-            && at >= found.slot + STEP_OFFSET
-        {
-            // SAFETY: the kernel's frame.
-            unsafe { finish_step(found, context) };
+    let (code, rip) = unsafe { ((*info).code, (*context).regs.rip) };
+    if code == SI_KERNEL {
+        // SAFETY: the kernel's frame.
+        if unsafe { take_breakpoint(context) } {
             return;
-        } else if is_not_breakpoint(at) {
+        }
+        // SAFETY: the kernel's frame.
+        let trap_number = unsafe { (*context).trap_number };
+        if trap_number == VECTOR_BREAKPOINT && is_not_breakpoint(rip.wrapping_sub(1)) {
             // Disarmed between the trap and here: the instruction is whole again.
             // SAFETY: the kernel's frame.
-            unsafe { (*context).regs.rip = at };
+            unsafe { (*context).regs.rip = rip.wrapping_sub(1) };
             return;
         }
     }
     // SAFETY: the kernel's frame and arguments, passed on.
     unsafe { actions::deliver(signal, info, context) };
+}
+
+/// Handles an int3 of ours: a probe's, or the one behind a stepped instruction. False: it is neither.
+///
+/// # Safety
+/// `context` is the frame of this signal, and the kernel raised it.
+pub unsafe fn take_breakpoint(context: *mut SignalContext) -> bool {
+    // SAFETY: the kernel's frame.
+    let (trap_number, rip) = unsafe { ((*context).trap_number, (*context).regs.rip) };
+    if trap_number != VECTOR_BREAKPOINT {
+        return false;
+    }
+    let at = rip.wrapping_sub(1);
+    if let Some(found) = point::lookup(at) {
+        // SAFETY: the kernel's frame.
+        return unsafe { take(found, context) };
+    }
+    if let Some(found) = slots::owner(at)
+        && at >= found.slot + STEP_OFFSET
+    {
+        // SAFETY: the kernel's frame.
+        unsafe { finish_step(found, context) };
+        return true;
+    }
+    false
 }
 
 /// Whether the byte at `at` can be read and is no int3 any more.
