@@ -299,8 +299,11 @@ fn parse_regex(text: &str) -> Result<Target, SyntaxError> {
 
 /// Takes `+0x12` off the end. A `+` that belongs to a C++ operator or a Rust bound stays.
 fn split_offset(text: &str) -> Result<(&str, u64), SyntaxError> {
-    let Some(plus) = text.rfind('+') else {
-        if let Some(minus) = text.rfind('-')
+    // Inside the brackets of a glob a sign is part of a range.
+    let after_ranges = text.rfind(']').map_or(0, |end| end + 1);
+    let last = |sign: char| text[after_ranges..].rfind(sign).map(|at| after_ranges + at);
+    let Some(plus) = last('+') else {
+        if let Some(minus) = last('-')
             && is_plain(&text[..minus])
             && text[minus + 1..].starts_with(|c: char| c.is_ascii_digit())
         {

@@ -45,7 +45,7 @@ fn assert_probed(outcome: &Outcome, count: usize) {
     );
     if count >= 100 {
         let hit = probes.iter().filter(|p| p.hits > 0).count();
-        assert!(hit > 10, "{hit} of {} were ever hit\n{outcome}", probes.len());
+        assert!(hit >= 5, "{hit} of {} were ever hit\n{outcome}", probes.len());
     }
     let missed: Vec<&Probe> = probes.iter().filter(|p| p.nmissed > 0).collect();
     assert!(missed.is_empty(), "counting handlers hit no probes: {missed:#?}");

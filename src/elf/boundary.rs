@@ -1,7 +1,7 @@
 //! Whether a place is the first byte of an instruction: the function is decoded from its start, as
 //! a disassembler would. A probe in the middle of an instruction would change what the program does.
 
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
 use super::file::{Bounds, ElfFile};
 use crate::addr::LinkAddr;
@@ -80,7 +80,22 @@ impl Iterator for Starts<'_> {
         }
         let at = LinkAddr(self.decoder.ip());
         self.decoder.decode_out(&mut self.insn);
-        self.failed = self.insn.is_invalid();
+        self.failed = self.insn.is_invalid() || is_text(self.insn.mnemonic());
         Some(if self.failed { Err(at) } else { Ok(at) })
     }
+}
+
+/// String input and output from ports: no program that runs as a user has them, but the letters l, m, n, o
+/// (6c to 6f) are just these, so they tell where a string stands among the code (as in `RC4_options` of
+/// OpenSSL).
+fn is_text(mnemonic: Mnemonic) -> bool {
+    matches!(
+        mnemonic,
+        Mnemonic::Insb
+            | Mnemonic::Insw
+            | Mnemonic::Insd
+            | Mnemonic::Outsb
+            | Mnemonic::Outsw
+            | Mnemonic::Outsd
+    )
 }

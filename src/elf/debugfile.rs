@@ -12,6 +12,9 @@ use super::symtab::{SymbolSource, SymbolTable};
 const DEBUG_ROOT: &str = "/usr/lib/debug";
 /// `NT_GNU_BUILD_ID`.
 const NOTE_BUILD_ID: u32 = 3;
+/// Note sections searched, and the size up to which.
+const NOTE_PARTS_MAX: usize = 64;
+const NOTES_MAX: usize = 64 << 10;
 
 /// A debug file that belongs to the object.
 #[derive(Debug)]
@@ -24,7 +27,8 @@ pub(super) struct DebugFile {
 pub(super) fn build_id<'a>(layout: &Layout, bytes: &'a [u8]) -> Option<&'a [u8]> {
     let sections = layout.sections.iter().filter(|s| s.kind == elf::SHT_NOTE.0).map(|s| s.content(bytes));
     let segments = layout.notes.iter().filter_map(|&(offset, size)| range(bytes, offset, size));
-    sections.chain(segments).find_map(build_id_in)
+    let parts = sections.take(NOTE_PARTS_MAX).chain(segments.take(NOTE_PARTS_MAX));
+    parts.filter(|notes| notes.len() <= NOTES_MAX).find_map(build_id_in)
 }
 
 fn build_id_in(mut notes: &[u8]) -> Option<&[u8]> {

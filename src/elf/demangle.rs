@@ -7,6 +7,7 @@ use cpp_demangle::{DemangleOptions, ParseOptions, Symbol};
 
 /// A longer result is no result: substitutions can make a short hostile name exponentially long.
 const DEMANGLED_MAX: usize = 64 << 10;
+/// Levels of grammar. libLLVM's deepest name needs more than 80; each takes up to 1.5 KiB of stack.
 const CPP_DEPTH: u32 = 96;
 
 /// Words that appear in demangled names without being in the mangled ones.

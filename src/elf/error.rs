@@ -39,6 +39,11 @@ pub enum ElfError {
         /// Where it should be, an offset in the file.
         offset: u64,
     },
+    /// More program headers than the kernel takes.
+    TooManySegments {
+        /// How many.
+        count: u64,
+    },
     /// No `PT_LOAD` segment: nothing of it is ever mapped.
     NoSegments,
 }
@@ -63,6 +68,9 @@ impl fmt::Display for ElfError {
             }
             Self::Truncated { what, offset } => {
                 write!(f, "the file is cut off: its {what} at {offset:#x} lie beyond the end")
+            }
+            Self::TooManySegments { count } => {
+                write!(f, "the file has {count} program headers, too many to load")
             }
             Self::NoSegments => write!(f, "the file has no segment to load"),
         }

@@ -12,6 +12,9 @@ use super::source::{FileBytes, FileId, FileSource};
 use super::symtab::{SymbolSource, SymbolTable, SymbolView};
 use crate::addr::{FileOffset, LinkAddr};
 
+/// `DF_1_PIE` in `DT_FLAGS_1`: a program, though `ET_DYN`.
+const DF_1_PIE: u64 = 0x0800_0000;
+
 /// How the ends of a function are known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BoundsFrom {
@@ -152,7 +155,8 @@ impl ElfFile {
     /// A program that no dynamic loader starts, so that nothing can be preloaded into it.
     #[must_use]
     pub fn is_static(&self) -> bool {
-        self.layout.interp.is_none() && self.layout.entry != LinkAddr(0) && self.soname().is_none()
+        let is_pie = || self.layout.dynamic.as_ref().is_some_and(|d| d.flags_1 & DF_1_PIE != 0);
+        self.layout.interp.is_none() && (self.layout.kind == ElfKind::Exec || is_pie())
     }
 
     /// Where the byte at `link` is in the file; `None` where nothing is loaded from it.
@@ -171,10 +175,11 @@ impl ElfFile {
         Some(segment.link.add(offset.0 - segment.offset.0))
     }
 
-    /// Whether the byte at `link` comes from the file and can be run.
+    /// Whether the byte at `link` comes from the file and can be run: it is mapped executable, and in no
+    /// section that is said to be data (`.rodata` shares the segment with `-z noseparate-code`).
     #[must_use]
     pub fn is_executable(&self, link: LinkAddr) -> bool {
-        self.layout.segment_at(link).is_some_and(|s| s.executable)
+        self.layout.is_code(link)
     }
 
     /// Up to `len` bytes at `link`; fewer, or none, where the segment ends.
@@ -247,10 +252,10 @@ impl ElfFile {
     }
 
     /// The function that covers `at`: by a symbol with a size, by `.eh_frame`, or else from the last
-    /// symbol (or the section's start) to whatever comes next. `None` outside executable segments.
+    /// symbol (or the section's start) to whatever comes next. `None` outside code.
     #[must_use]
     pub fn bounds_at(&self, at: LinkAddr) -> Option<Bounds> {
-        let segment = *self.layout.segment_at(at).filter(|s| s.executable)?;
+        let segment = *self.layout.segment_at(at).filter(|_| self.layout.is_code(at))?;
         let functions = self.known_functions();
         if let Some(function) = functions.covering(at) {
             let end = function.link.add(function.size);
@@ -275,12 +280,10 @@ impl ElfFile {
         frame_end: Option<u64>,
         next_frame: Option<u64>,
     ) -> Bounds {
-        let section =
-            self.layout.sections.iter().find(|s| s.is_executable() && s.link <= at.0 && at.0 < s.end());
         let (mut start, mut end) = (segment.link.0, segment.file_end());
-        if let Some(section) = section {
-            start = start.max(section.link);
-            end = end.min(section.end());
+        if let Some((section_start, section_end)) = self.layout.code_section_at(at) {
+            start = start.max(section_start);
+            end = end.min(section_end);
         }
         start = start.max(frame_end.filter(|&end| end <= at.0).unwrap_or(0));
         let (before, after) = self.known_functions().around(at);

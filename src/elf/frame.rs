@@ -2,7 +2,10 @@
 
 use std::sync::OnceLock;
 
-use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection};
+use gimli::{
+    BaseAddresses, CieOrFde, CommonInformationEntry, EhFrame, EndianSlice, LittleEndian, Section,
+    UnwindSection,
+};
 
 use super::layout::Layout;
 use crate::addr::LinkAddr;
@@ -96,8 +99,7 @@ impl Frames {
             return None;
         }
         let frame = EhFrame::new(content, LittleEndian);
-        let description =
-            frame.fde_from_offset(&bases, gimli::EhFrameOffset(offset), EhFrame::cie_from_offset).ok()?;
+        let description = frame.fde_from_offset(&bases, gimli::EhFrameOffset(offset), common_entry).ok()?;
         let start = description.initial_address();
         Some((start, start.checked_add(description.len())?))
     }
@@ -109,7 +111,7 @@ impl Frames {
         let mut all = Vec::new();
         while let Ok(Some(entry)) = entries.next() {
             if let CieOrFde::Fde(partial) = entry
-                && let Ok(description) = partial.parse(EhFrame::cie_from_offset)
+                && let Ok(description) = partial.parse(common_entry)
                 && let Some(end) = description.initial_address().checked_add(description.len())
             {
                 all.push((description.initial_address(), end));
@@ -118,6 +120,26 @@ impl Frames {
         all.sort_unstable();
         all
     }
+}
+
+type Slice<'a> = EndianSlice<'a, LittleEndian>;
+
+/// The common entry at `offset`, if its augmentation string is as short as they all are: a hostile one
+/// would be read to the end of the file for each description.
+fn common_entry<'a>(
+    frame: &EhFrame<Slice<'a>>,
+    bases: &BaseAddresses,
+    offset: gimli::EhFrameOffset,
+) -> gimli::Result<CommonInformationEntry<Slice<'a>>> {
+    const AUGMENTATION_MAX: usize = 16;
+    let at = frame.reader().slice().get(offset.0..).unwrap_or(&[]);
+    // Length and id, of four bytes or (4 + 8) and 8, and the version.
+    let head = if at.starts_with(&[0xff; 4]) { 21 } else { 9 };
+    let augmentation = at.get(head..).unwrap_or(&[]);
+    if !augmentation.iter().take(AUGMENTATION_MAX).any(|&byte| byte == 0) {
+        return Err(gimli::Error::UnknownAugmentation);
+    }
+    frame.cie_from_offset(bases, offset)
 }
 
 /// The first of `count` for which `is_before` fails.

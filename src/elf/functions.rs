@@ -22,6 +22,9 @@ pub struct Function {
     name_count: u32,
 }
 
+/// At most this many functions within another are passed over to find it.
+const COVERING_MAX: usize = 512;
+
 /// One name: where it stands.
 #[derive(Clone, Copy, Debug)]
 struct NameRef {
@@ -55,9 +58,7 @@ impl Entry<'_> {
 /// Whether a probe can go on what this symbol names.
 pub(super) fn is_function(symbol: &Symbol<'_>, layout: &Layout) -> bool {
     match symbol.kind {
-        SymbolKind::Func | SymbolKind::Ifunc | SymbolKind::NoType => {
-            layout.segment_at(symbol.link).is_some_and(|s| s.executable)
-        }
+        SymbolKind::Func | SymbolKind::Ifunc | SymbolKind::NoType => layout.is_code(symbol.link),
         SymbolKind::Object | SymbolKind::Tls => false,
     }
 }
@@ -134,7 +135,8 @@ impl FunctionIndex {
     /// The innermost function with a known size that covers `at`.
     pub(super) fn covering(&self, at: LinkAddr) -> Option<&Function> {
         let end = self.functions.partition_point(|f| f.link <= at);
-        for (function, reach) in self.functions[..end].iter().zip(&self.reach[..end]).rev() {
+        for (function, reach) in self.functions[..end].iter().zip(&self.reach[..end]).rev().take(COVERING_MAX)
+        {
             if *reach <= at.0 {
                 return None;
             }

@@ -8,6 +8,11 @@ use object::pod;
 use super::error::ElfError;
 use crate::addr::{FileOffset, LinkAddr};
 
+/// The kernel takes 64 KiB of program headers at most.
+const SEGMENTS_MAX: u64 = 65536 / size_of::<elf::ProgramHeader64<LE>>() as u64;
+/// Longer strings in headers (paths, versions) are taken for none.
+const STRING_MAX: usize = 4096;
+
 /// Whether the addresses in the file are final.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ElfKind {
@@ -56,13 +61,9 @@ pub(super) struct Section {
 }
 
 impl Section {
-    pub(super) const fn is_executable(&self) -> bool {
+    const fn is_executable(&self) -> bool {
         let wanted = elf::SHF_ALLOC.0 | elf::SHF_EXECINSTR.0;
         self.flags & wanted == wanted
-    }
-
-    pub(super) const fn end(&self) -> u64 {
-        self.link.saturating_add(self.size)
     }
 
     /// Its content; empty where it has none or lies beyond the file.
@@ -85,8 +86,9 @@ pub(super) struct Dynamic {
     pub(super) versym: u64,
     pub(super) verdef: u64,
     pub(super) soname: Option<u64>,
-    pub init: Option<u64>,
+    pub(super) init: Option<u64>,
     pub(super) needed: Vec<u64>,
+    pub(super) flags_1: u64,
 }
 
 /// All headers of one file.
@@ -102,6 +104,10 @@ pub(super) struct Layout {
     pub(super) notes: Vec<(u64, u64)>,
     /// `PT_GNU_EH_FRAME`.
     pub(super) frame_header: Option<LinkAddr>,
+    /// Where sections with code are, sorted.
+    code: Vec<(u64, u64)>,
+    /// Where sections without code are, sorted: some linkers put them in the executable segment, too.
+    data: Vec<(u64, u64)>,
 }
 
 /// `len` bytes at `offset`, or nothing when they are not all there.
@@ -120,6 +126,7 @@ pub(super) fn table<T: object::Pod>(bytes: &[u8], offset: u64, count: u64) -> Op
 /// The bytes at `at` in a string table up to the NUL, if there is one.
 pub(super) fn string_at(strings: &[u8], at: u64) -> Option<&[u8]> {
     let from = strings.get(usize::try_from(at).ok()?..)?;
+    let from = &from[..from.len().min(STRING_MAX)];
     Some(&from[..memchr::memchr(0, from)?])
 }
 
@@ -158,7 +165,11 @@ impl Layout {
             interp: None,
             notes: Vec::new(),
             frame_header: None,
+            code: Vec::new(),
+            data: Vec::new(),
         };
+        layout.code = layout.extents(Section::is_executable);
+        layout.data = layout.extents(|s| s.flags & elf::SHF_ALLOC.0 != 0 && !s.is_executable());
         layout.read_segments(bytes, header)?;
         Ok(layout)
     }
@@ -166,10 +177,12 @@ impl Layout {
     fn read_segments(&mut self, bytes: &[u8], header: &elf::FileHeader64<LE>) -> Result<(), ElfError> {
         let offset = header.e_phoff.get(LE);
         let count = u64::from(header.e_phnum.get(LE));
+        if count > SEGMENTS_MAX {
+            return Err(ElfError::TooManySegments { count });
+        }
         if count == 0 || usize::from(header.e_phentsize.get(LE)) != size_of::<elf::ProgramHeader64<LE>>() {
             return Ok(());
         }
-        // More than 65,534 segments (PN_XNUM) are a core file's affair.
         let headers: &[elf::ProgramHeader64<LE>] =
             table(bytes, offset, count).ok_or(ElfError::Truncated { what: "program headers", offset })?;
         let mut dynamic = None;
@@ -199,6 +212,25 @@ impl Layout {
         self.segments.iter().find(|s| link >= s.link && link.0 - s.link.0 < s.file_size)
     }
 
+    /// Whether the byte at `link` comes from the file, is mapped executable, and is not known to be data.
+    pub(super) fn is_code(&self, link: LinkAddr) -> bool {
+        self.segment_at(link).is_some_and(|s| s.executable) && extent_at(&self.data, link).is_none()
+    }
+
+    /// The section with code that covers `link`.
+    pub(super) fn code_section_at(&self, link: LinkAddr) -> Option<(u64, u64)> {
+        extent_at(&self.code, link)
+    }
+
+    /// Where the sections of a sort are in memory. `.tbss` is no place in memory, whatever its address.
+    fn extents(&self, is_wanted: impl Fn(&Section) -> bool) -> Vec<(u64, u64)> {
+        let wanted =
+            self.sections.iter().filter(|s| s.kind != elf::SHT_NOBITS.0 && s.size > 0 && is_wanted(s));
+        let mut extents: Vec<(u64, u64)> = wanted.map(|s| (s.link, s.link.saturating_add(s.size))).collect();
+        extents.sort_unstable();
+        extents
+    }
+
     /// The bytes at `link` up to the end of their segment; empty where nothing is loaded from the file.
     pub(super) fn bytes_from<'a>(&self, bytes: &'a [u8], link: LinkAddr) -> &'a [u8] {
         let Some(segment) = self.segment_at(link) else { return &[] };
@@ -216,6 +248,11 @@ impl Layout {
     pub(super) fn section_of_kind(&self, kind: u32) -> Option<&Section> {
         self.sections.iter().find(|s| s.kind == kind)
     }
+}
+
+fn extent_at(extents: &[(u64, u64)], link: LinkAddr) -> Option<(u64, u64)> {
+    let after = extents.partition_point(|&(start, _)| start <= link.0);
+    extents[..after].last().copied().filter(|&(_, end)| link.0 < end)
 }
 
 fn is_named(at: &[u8], name: &str) -> bool {
@@ -312,6 +349,7 @@ fn read_dynamic(bytes: &[u8], offset: u64, size: u64) -> Dynamic {
             elf::DT_VERSYM => dynamic.versym = value,
             elf::DT_VERDEF => dynamic.verdef = value,
             elf::DT_SONAME => dynamic.soname = Some(value),
+            elf::DT_FLAGS_1 => dynamic.flags_1 = value,
             elf::DT_INIT => dynamic.init = Some(value),
             elf::DT_NEEDED => dynamic.needed.push(value),
             _ => {}

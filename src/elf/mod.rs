@@ -5,6 +5,10 @@
 //! inside other people's programs, in the constructor and when objects are loaded, never at a hit;
 //! allocates in proportion to the file at most. A panic on any bytes is a bug.
 
+/// Bytes of stack that resolving may use when names have to be demangled (measured: 160 KiB, for hostile
+/// names; 64 KiB for those of libLLVM). An exact name that is found as it is needs less than 16 KiB.
+pub const STACK_NEEDED: usize = 192 << 10;
+
 pub mod boundary;
 mod debugfile;
 mod demangle;

@@ -1,8 +1,10 @@
 //! Matching names: globs, regular expressions, and which objects an [`ObjectPattern`] means.
 
+use std::cell::RefCell;
 use std::path::Path;
 
-use regex::Regex;
+use regex_automata::Input;
+use regex_automata::meta::{BuildError, Cache, Config, Regex};
 
 use super::demangle::{Demangler, Prefilter};
 use crate::place::ObjectPattern;
@@ -138,12 +140,17 @@ fn class(text: &[u8]) -> Option<(Token, &[u8])> {
 pub struct SymbolMatcher {
     kind: Kind,
     prefilter: Prefilter,
+    /// Also matches the parts split off.
     cold: bool,
+    /// A name without parameters may match where the one with them doesn't.
+    base: bool,
 }
 
 enum Kind {
     Glob(Glob),
-    Regex(Regex),
+    /// With a cache of our own: the one inside is found through a thread-local variable, whose first use
+    /// in a library calls the program's malloc.
+    Regex(Box<(Regex, RefCell<Cache>)>),
 }
 
 impl SymbolMatcher {
@@ -155,6 +162,7 @@ impl SymbolMatcher {
         Self {
             prefilter: Prefilter::new(literals.iter().map(String::as_str)),
             cold: pattern.contains(".cold"),
+            base: true,
             kind: Kind::Glob(glob),
         }
     }
@@ -162,15 +170,19 @@ impl SymbolMatcher {
     /// A regular expression, found anywhere in the name.
     ///
     /// # Errors
-    /// When it is wrong or too large.
-    pub fn regex(pattern: &str) -> Result<Self, regex::Error> {
-        let regex = regex::RegexBuilder::new(pattern).size_limit(1 << 20).build()?;
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let literal = pattern.chars().all(plain).then_some(pattern);
+    /// What is wrong with it.
+    pub fn regex(pattern: &str) -> Result<Self, String> {
+        let config = Config::new().nfa_size_limit(Some(1 << 20));
+        let regex = Regex::builder().configure(config).build(pattern).map_err(|error| reason(&error))?;
+        // With none of these left, whatever stands in the pattern stands in each match.
+        let parts = pattern.replace(".*", " ");
+        let literal = (!parts.contains(['|', '?', '*', '{', '[', '(', '\\'])).then_some(parts.as_str());
+        let cache = RefCell::new(regex.create_cache());
         Ok(Self {
             prefilter: Prefilter::new(literal.into_iter()),
             cold: pattern.contains("cold"),
-            kind: Kind::Regex(regex),
+            base: pattern.contains('$') || pattern.contains("\\z"),
+            kind: Kind::Regex(Box::new((regex, cache))),
         })
     }
 
@@ -179,7 +191,10 @@ impl SymbolMatcher {
     pub fn is_match(&self, text: &str) -> bool {
         match &self.kind {
             Kind::Glob(glob) => glob.is_match(text),
-            Kind::Regex(regex) => regex.is_match(text),
+            Kind::Regex(regex) => {
+                let input = Input::new(text).earliest(true);
+                regex.0.search_half_with(&mut regex.1.borrow_mut(), &input).is_some()
+            }
         }
     }
 
@@ -198,9 +213,18 @@ impl SymbolMatcher {
             return None;
         }
         let demangler = Demangler::parse(name)?;
-        let base = demangler.base();
         let full = demangler.full()?;
-        (base.is_some_and(|base| self.is_match(&base)) || self.is_match(&full)).then_some(full)
+        let matches =
+            self.is_match(&full) || (self.base && demangler.base().is_some_and(|base| self.is_match(&base)));
+        matches.then_some(full)
+    }
+}
+
+fn reason(error: &BuildError) -> String {
+    match error.syntax_error() {
+        Some(error) => error.to_string(),
+        None if error.size_limit().is_some() => "it is too large".to_owned(),
+        None => error.to_string(),
     }
 }
 
@@ -318,13 +342,20 @@ mod tests {
             ("^open(at)?$", "openat64", false),
             ("en", "openat", true),
             (r"ns::\w+\(", "_ZN2ns1fEi", true),
+            ("^space::.*tion", "_ZN5space8functionEi", true),
+            ("^space.+action", "_ZN5space8functionEi", false),
+            ("sp?ace::", "_ZN5space8functionEi", true),
+            ("spa{1,2}ce::", "_ZN5space8functionEi", true),
+            ("(?i)SPACE::", "_ZN5space8functionEi", true),
+            ("other|space::", "_ZN5space8functionEi", true),
             ("^ns::f$", "_ZN2ns1fEi", true),
         ] {
             let matcher = SymbolMatcher::regex(pattern).unwrap();
             assert_eq!(matcher.match_symbol(name).is_some(), expected, "{pattern} {name}");
         }
-        assert!(SymbolMatcher::regex("(").is_err());
-        assert!(SymbolMatcher::regex("(a{1000}){1000}").is_err());
+        let error = |pattern| SymbolMatcher::regex(pattern).err().unwrap();
+        assert!(error("(").ends_with("error: unclosed group"), "{}", error("("));
+        assert_eq!(error("(a{1000}){1000}"), "it is too large");
     }
 
     #[test]

@@ -141,7 +141,9 @@ impl<'f> Resolver<'f> {
             if functions.iter().any(|s| !is_hidden(s)) {
                 functions.retain(|s| !is_hidden(s));
             } else if functions.iter().any(|s| s.link != functions[0].link) {
-                let candidates = functions.iter().map(written).collect();
+                let mut candidates: Vec<String> = functions.iter().map(written).collect();
+                candidates.sort_unstable();
+                candidates.dedup();
                 return Err(Refusal::AmbiguousSymbol { symbol: asked.to_owned(), candidates });
             }
         }
@@ -233,7 +235,8 @@ impl<'f> Resolver<'f> {
 
     fn bounds(&self, start: LinkAddr, size: u64) -> Option<Bounds> {
         if size == 0 {
-            return self.file.bounds_at(start);
+            // Whatever it is in: where a symbol is, an instruction begins.
+            return self.file.bounds_at(start).map(|bounds| Bounds { start, ..bounds });
         }
         let segment = self.file.layout().segment_at(start)?;
         let end = LinkAddr(start.0.saturating_add(size).min(segment.file_end()));
@@ -241,7 +244,9 @@ impl<'f> Resolver<'f> {
     }
 
     fn at_offset(&self, offset: FileOffset) -> Result<Resolved, Refusal> {
+        // Made-up segments may lie over each other; then the offset may be nowhere in memory.
         let link = self.file.link_of(offset).filter(|&link| self.file.is_executable(link));
+        let link = link.filter(|&link| self.file.offset_of(link) == Some(offset));
         let Some(link) = link else { return Err(Refusal::NotExecutable { offset: offset.0 }) };
         let symbol = self.file.symbolize_with(link, self.files);
         Ok(Resolved {

@@ -10,8 +10,13 @@ use object::read::elf::{GnuHashTable, HashTable};
 use super::layout::{Dynamic, Layout, Section, range, string_at, table};
 use crate::addr::LinkAddr;
 
-/// Longer names are taken for no name: they bound the time a hostile file can cost.
+/// Longer names are taken for no name.
 const NAME_MAX: usize = 32 << 10;
+/// Names may share bytes of the string table, each being the end of another. So that a hostile table can't
+/// make them long altogether, none may be longer than this many times the average share of the
+/// table, but for short ones.
+const SHARE_MAX: usize = 64;
+const SHORT: usize = 1024;
 
 const SYMBOL_SIZE: u64 = size_of::<elf::Sym64<LE>>() as u64;
 
@@ -157,10 +162,14 @@ impl SymbolTable {
 
     /// The table over the bytes it was parsed from.
     pub(super) fn view<'a>(&'a self, bytes: &'a [u8]) -> SymbolView<'a> {
+        let symbols: &[elf::Sym64<LE>] = table(bytes, self.symbols.0, self.symbols.1).unwrap_or(&[]);
+        let strings = range(bytes, self.strings.0, self.strings.1).unwrap_or(&[]);
+        let share = strings.len() / symbols.len().max(1);
         SymbolView {
             table: self,
-            symbols: table(bytes, self.symbols.0, self.symbols.1).unwrap_or(&[]),
-            strings: range(bytes, self.strings.0, self.strings.1).unwrap_or(&[]),
+            symbols,
+            strings,
+            name_max: share.saturating_mul(SHARE_MAX).clamp(SHORT, NAME_MAX),
             versym: self.versym.and_then(|(at, count)| table(bytes, at, count)).unwrap_or(&[]),
         }
     }
@@ -222,6 +231,7 @@ pub(super) struct SymbolView<'a> {
     table: &'a SymbolTable,
     symbols: &'a [elf::Sym64<LE>],
     strings: &'a [u8],
+    name_max: usize,
     versym: &'a [object::U16<LE>],
 }
 
@@ -257,7 +267,7 @@ impl<'a> SymbolView<'a> {
     /// The name at `name_at`, as stored.
     pub(super) fn name(self, name_at: u32) -> Option<&'a str> {
         let from = self.strings.get(name_at as usize..)?;
-        let from = &from[..from.len().min(NAME_MAX)];
+        let from = &from[..from.len().min(self.name_max)];
         let name = &from[..memchr::memchr(0, from)?];
         if name.is_empty() { None } else { std::str::from_utf8(name).ok() }
     }

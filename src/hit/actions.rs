@@ -308,6 +308,9 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
     }
     let thread = thread::current();
     let bit = sigbit(signal);
+    if let Some(thread) = thread {
+        thread.settle_borrower();
+    }
     let blocked = thread.map_or(0, ThreadState::blocked_now);
     let action = believed(signal);
     if blocked & bit != 0 {

@@ -4,7 +4,7 @@
 //!
 //! A gate either leaves the call to be made, with its arguments mended, or makes it and skips it.
 
-use std::sync::atomic::{AtomicPtr, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::actions::{self, SIGNALS};
 use crate::hit::consumer::Flow;
@@ -37,7 +37,7 @@ pub fn start(on_exit: fn(), on_exec: ExecHook) {
 }
 
 /// The system calls that are gated, by number.
-pub const GATED: [i64; 12] = [
+pub const GATED: [i64; 13] = [
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
@@ -50,14 +50,17 @@ pub const GATED: [i64; 12] = [
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_prctl,
+    libc::SYS_close_range,
 ];
 
 /// Gated besides, where descriptors of ours have numbers that the program could get.
-pub const GATED_FOR_DESCRIPTORS: [i64; 4] =
-    [libc::SYS_close, libc::SYS_close_range, libc::SYS_dup2, libc::SYS_dup3];
+pub const GATED_FOR_DESCRIPTORS: [i64; 3] = [libc::SYS_close, libc::SYS_dup2, libc::SYS_dup3];
 
 /// An internal consumer on a `syscall` instruction.
 pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
+    if let Some(thread) = thread::existing() {
+        thread.settle_borrower();
+    }
     let regs = &hit.regs;
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     match regs.rax as i64 {
@@ -167,6 +170,15 @@ fn change_action(signal: i32, before: &KernelSigaction, wanted: &KernelSigaction
         if !actions::is_protected(signal) {
             // SAFETY: what the program itself asked for.
             unsafe { sys::sigaction(signal, Some(wanted)) }?;
+        } else if let Some(thread) = thread::current() {
+            thread.lend();
+            let bit = sys::sigbit(signal);
+            let set = |cell: &AtomicU64, on: bool| {
+                let bits = cell.load(Relaxed);
+                cell.store(if on { bits | bit } else { bits & !bit }, Relaxed);
+            };
+            set(&thread.borrower_defaults, wanted.handler != 1);
+            set(&thread.borrower_ignores, wanted.handler == 1);
         }
         return Ok(());
     }
@@ -214,6 +226,9 @@ fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]) -> Flow {
     let copied = old == 0 || SafeMemory.write(old, &before.to_le_bytes()) == 8;
     skip(hit, if copied { Ok(0) } else { Err(libc::EFAULT) });
     if let Some(thread) = thread {
+        if process::is_borrowed() {
+            thread.lend();
+        }
         thread.end_wait();
         thread.blocked.store(after & PROTECTED_MASK, SeqCst);
         // SAFETY: the frame of this signal, complete.
@@ -356,7 +371,6 @@ fn wait(hit: &mut Hit<'_>, mask: u64) -> Flow {
 
 /// Address of two words that stay as they are until the kernel has read them.
 fn mask_copy(words: [u64; 2]) -> u64 {
-    use std::sync::atomic::{AtomicU64, AtomicUsize};
     static COPIES: [[AtomicU64; 2]; MASK_COPIES] =
         [const { [AtomicU64::new(0), AtomicU64::new(0)] }; MASK_COPIES];
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -384,6 +398,16 @@ fn pselect(hit: &mut Hit<'_>, argument: u64) -> Flow {
     }
 }
 
+/// Whether a protected signal is ignored, in a vfork child's own eyes where it said something.
+fn is_ignored(signal: i32) -> bool {
+    let bit = sys::sigbit(signal);
+    match thread::current().filter(|thread| thread.borrower.load(Relaxed) == sys::getpid()) {
+        Some(thread) if thread.borrower_defaults.load(Relaxed) & bit != 0 => false,
+        Some(thread) if thread.borrower_ignores.load(Relaxed) & bit != 0 => true,
+        _ => actions::believed(signal).handler == 1,
+    }
+}
+
 /// execve and execveat, made from here: handlers are reset by the kernel, but the mask and the ignored
 /// signals are inherited, and those must be the program's own.
 fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
@@ -395,7 +419,7 @@ fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
         let hook = unsafe { std::mem::transmute::<*mut (), ExecHook>(hook) };
         args[envp] = hook(args[envp]);
     }
-    let ignored = thread::PROTECTED.map(|signal| (signal, actions::believed(signal).handler == 1));
+    let ignored = thread::PROTECTED.map(|signal| (signal, is_ignored(signal)));
     for (signal, ignored) in ignored {
         if ignored {
             let ignore = KernelSigaction {

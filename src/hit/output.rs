@@ -111,24 +111,32 @@ pub fn event(
     verified().is_some_and(|fd| write_all(fd, line.as_bytes()))
 }
 
-/// A descriptor of ours whose number the program could get, were it closed; see [`guarded`].
+/// A descriptor of ours, to be left open when the program closes all it has; see [`guarded`].
 struct Guard {
     fd: AtomicI32,
+    /// The program could get its number, were it closed.
+    reachable: AtomicBool,
     dev: AtomicU64,
     ino: AtomicU64,
 }
 
-static GUARDS: [Guard; 8] =
-    [const { Guard { fd: AtomicI32::new(-1), dev: AtomicU64::new(0), ino: AtomicU64::new(0) } }; 8];
+static GUARDS: [Guard; 8] = [const {
+    Guard {
+        fd: AtomicI32::new(-1),
+        reachable: AtomicBool::new(false),
+        dev: AtomicU64::new(0),
+        ino: AtomicU64::new(0),
+    }
+}; 8];
 
 /// Keeps a descriptor for good, at a number the program can't get or that [`guarded`] knows.
 pub fn own(fd: sys::Fd) -> i32 {
     let (fd, out_of_reach) = sys::move_out_of_reach(fd);
     let raw = fd.into_raw();
-    if !out_of_reach
-        && let Ok(stat) = sys::stat_raw(raw)
+    if let Ok(stat) = sys::stat_raw(raw)
         && let Some(guard) = GUARDS.iter().find(|guard| guard.fd.load(Relaxed) < 0)
     {
+        guard.reachable.store(!out_of_reach, Relaxed);
         guard.dev.store(stat.st_dev, Relaxed);
         guard.ino.store(stat.st_ino, Relaxed);
         guard.fd.store(raw, Release);
@@ -147,7 +155,7 @@ pub fn disown(fd: i32) {
 /// Whether closing must be gated: some number of ours is one the program could get.
 #[must_use]
 pub fn has_guarded() -> bool {
-    GUARDS.iter().any(|guard| guard.fd.load(Acquire) >= 0)
+    GUARDS.iter().any(|guard| guard.fd.load(Acquire) >= 0 && guard.reachable.load(Relaxed))
 }
 
 /// The lowest guarded descriptor in a range of numbers. Where the program got the number all the same

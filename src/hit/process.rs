@@ -16,8 +16,6 @@ pub struct ProcessPage {
     pub finished: AtomicU32,
     /// The registry's lock word.
     pub registry_lock: AtomicU32,
-    /// Which of the names for reports this program's has, from 1; 0: it has none yet.
-    pub report_number: AtomicU32,
     /// The event log was opened by this process: from now on it is continued.
     pub log_begun: AtomicU32,
     /// Clock when the process began to be traced, ns.
@@ -32,7 +30,6 @@ static FALLBACK: ProcessPage = ProcessPage {
     pid: AtomicI32::new(0),
     finished: AtomicU32::new(0),
     registry_lock: AtomicU32::new(0),
-    report_number: AtomicU32::new(0),
     log_begun: AtomicU32::new(0),
     start_ns: AtomicU64::new(0),
 };

@@ -87,6 +87,15 @@ pub struct ThreadState {
     pub waiting: AtomicU64,
     /// Which of them it waits for in sigwait and its kin. Cleared by whoever sends it one.
     pub accepts: AtomicU64,
+    /// A vfork child runs on this thread's TLS while its parent waits: what it does to our signals is
+    /// kept apart. Its pid, or 0.
+    pub borrower: AtomicI32,
+    /// The parent's own `blocked` meanwhile.
+    pub lender_blocked: AtomicU64,
+    /// Which protected signals the child set to default.
+    pub borrower_defaults: AtomicU64,
+    /// And which to ignore.
+    pub borrower_ignores: AtomicU64,
     /// Which of them are pending for this thread.
     pub pending: AtomicU32,
     /// Set while `comm` holds the thread's name.
@@ -220,6 +229,7 @@ impl ThreadState {
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
         self.accepts.store(0, Relaxed);
+        self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
         self.comm_known.store(false, Relaxed);
         for step in &self.steps {
@@ -245,6 +255,25 @@ impl ThreadState {
         self.depth.store(depth, Relaxed);
         if depth == 0 {
             self.sequence.fetch_add(1, Release);
+        }
+    }
+
+    /// Called where the caller may be a vfork child, or its parent again: keeps what is the child's
+    /// apart from what is the thread's. System calls only when there is a child.
+    pub fn settle_borrower(&self) {
+        if self.borrower.load(Relaxed) != 0 && !process::is_borrowed() {
+            self.blocked.store(self.lender_blocked.load(Relaxed), Relaxed);
+            self.borrower.store(0, Relaxed);
+        }
+    }
+
+    /// The caller is a vfork child about to change its signals.
+    pub fn lend(&self) {
+        let pid = sys::getpid();
+        if self.borrower.swap(pid, Relaxed) != pid {
+            self.lender_blocked.store(self.blocked.load(Relaxed), Relaxed);
+            self.borrower_defaults.store(0, Relaxed);
+            self.borrower_ignores.store(0, Relaxed);
         }
     }
 

@@ -90,7 +90,76 @@ pub fn list_modules() -> Vec<Module> {
             modules.push(Module { path, id, bias: LoadBias(bias), low, high, is_exe, is_own });
         }
     });
+    modules.extend(other_namespaces(&modules));
     modules
+}
+
+/// `struct link_map` (link.h), as far as it is public.
+#[repr(C)]
+struct LinkMap {
+    bias: u64,
+    name: *const libc::c_char,
+    dynamic: usize,
+    next: *const LinkMap,
+}
+
+/// `struct r_debug_extended` (link.h); `next` is there from version 2 on.
+#[repr(C)]
+struct RDebug {
+    version: i32,
+    map: *const LinkMap,
+    breakpoint: u64,
+    state: i32,
+    loader: u64,
+    next: *const RDebug,
+}
+
+/// Objects of dlmopen's namespaces, which dl_iterate_phdr shows only to callers inside them. Read while
+/// the linker waits for us or with unmapping held back.
+fn other_namespaces(known: &[Module]) -> Vec<Module> {
+    let mut found = Vec::new();
+    // SAFETY: a lookup by name.
+    let debug = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_r_debug".as_ptr()) }.cast::<RDebug>();
+    // SAFETY: the linker's own list, which only grows.
+    let mut namespace = match unsafe { debug.as_ref() } {
+        Some(debug) if debug.version >= 2 => debug.next,
+        _ => return found,
+    };
+    // SAFETY: as above.
+    while let Some(debug) = unsafe { namespace.as_ref() } {
+        let mut map = debug.map;
+        // SAFETY: objects of the namespace, not unmapped meanwhile.
+        while let Some(object) = unsafe { map.as_ref() } {
+            map = object.next;
+            if object.name.is_null() || known.iter().any(|module| module.bias.0 == object.bias) {
+                continue;
+            }
+            // SAFETY: a terminated string of the linker's.
+            let name = unsafe { CStr::from_ptr(object.name) }.to_bytes();
+            found.extend(module_of(Path::new(OsStr::from_bytes(name)), object.bias));
+        }
+        namespace = debug.next;
+    }
+    found
+}
+
+/// A module known by its path and bias alone: its extent is in its file.
+fn module_of(path: &Path, bias: u64) -> Option<Module> {
+    let bytes = MappedFiles.open(path)?;
+    let id = bytes.id();
+    let file = crate::elf::ElfFile::parse(path, bytes).ok()?;
+    let segments = file.load_segments();
+    let low = segments.iter().map(|segment| segment.link.0).min()?;
+    let high = segments.iter().map(|segment| segment.link.0 + segment.mem_size).max()?;
+    Some(Module {
+        path: path.to_owned(),
+        id,
+        bias: LoadBias(bias),
+        low: bias.wrapping_add(low),
+        high: bias.wrapping_add(high),
+        is_exe: false,
+        is_own: false,
+    })
 }
 
 /// Runs `work` while no object can be unmapped: inside dl_iterate_phdr, which holds the lock that

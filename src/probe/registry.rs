@@ -24,6 +24,8 @@ pub struct Registry {
     /// What was found; `None` where unregistered.
     pub instances: Vec<Option<Instance>>,
     pub(super) by_struct: HashMap<usize, usize>,
+    /// The instance of a request at a place: file and offset.
+    pub(super) by_place: HashMap<(usize, FileId, u64), usize>,
     pub(super) poker: Poker,
     pub(super) arenas: Arenas,
     pub(super) retirement: Retirement,
@@ -45,6 +47,7 @@ impl Registry {
             requests: Vec::new(),
             instances: Vec::new(),
             by_struct: HashMap::new(),
+            by_place: HashMap::new(),
             poker: Poker::new(),
             arenas: Arenas::default(),
             retirement: Retirement::default(),
@@ -149,6 +152,7 @@ impl Registry {
         let mut restore = Vec::new();
         for number in gone.instances {
             let Some(instance) = self.instances[number].take() else { continue };
+            self.by_place.remove(&(request, instance.file, instance.offset.0));
             instance.consumer().alive.store(false, SeqCst);
             for point in &instance.points {
                 self.detach(point, instance.consumer);

@@ -26,6 +26,21 @@ impl Registry {
         }
     }
 
+    /// Whether the object part of a place means `module`, by its path or by its soname.
+    fn is_meant(&mut self, pattern: &ObjectPattern, module: &Module) -> bool {
+        let same_file = |path: &str| {
+            let id = CString::new(path).ok().and_then(|path| sys::file_id(&path).ok());
+            id.is_some_and(|id| id.dev == module.id.dev && id.ino == module.id.ino)
+        };
+        if elf::pattern::object_matches(pattern, &module.path, module.is_exe, &same_file) {
+            return true;
+        }
+        matches!(pattern, ObjectPattern::Name(_))
+            && self
+                .file(module)
+                .is_ok_and(|file| file.soname().is_some_and(|name| elf::pattern::name_matches(pattern, name)))
+    }
+
     fn note_missing_object(&mut self, number: usize) {
         let Some(request) = self.requests[number].as_mut() else { return };
         if request.resolved.is_empty() && request.refusal.is_none() {
@@ -40,11 +55,13 @@ impl Registry {
         let key = (module.id, module.bias.0);
         if request.refusal.as_ref().is_some_and(|r| !r.is_pending() && !matches!(r, Refusal::NoSymbol { .. }))
             || request.resolved.contains(&key)
-            || !matches(&request.place.object, &module)
         {
             return;
         }
         let place = request.place.clone();
+        if !self.is_meant(&place.object, &module) {
+            return;
+        }
         let found = self.file(&module).and_then(|file| {
             let found = elf::resolve(&place, &file, &MappedFiles)?;
             Ok((file, found))
@@ -77,13 +94,7 @@ impl Registry {
         index: usize,
         of: usize,
     ) {
-        let known = self.requests[number].as_ref().and_then(|request| {
-            request.instances.iter().copied().find(|i| {
-                self.instances[*i]
-                    .as_ref()
-                    .is_some_and(|i| i.file == module.id && i.offset == resolved.offset)
-            })
-        });
+        let known = self.by_place.get(&(number, module.id, resolved.offset.0)).copied();
         let instance = known.unwrap_or_else(|| self.make_instance(number, module, resolved, index, of));
         let at = resolved.link.at(module.bias);
         let point = if module.is_own {
@@ -175,6 +186,7 @@ impl Registry {
             refusal,
         };
         let id = self.instances.len();
+        self.by_place.insert((number, module.id, resolved.offset.0), id);
         self.instances.push(Some(instance));
         self.requests[number].as_mut().expect("resolving it").instances.push(id);
         id
@@ -293,17 +305,6 @@ fn module_offsets(module: &Module) -> impl Fn(FileOffset) -> Option<RuntimeAddr>
         let link: LinkAddr = file.as_ref()?.link_of(offset)?;
         Some(link.at(bias))
     }
-}
-
-/// Whether the object part of a place means `module`.
-pub(super) fn matches(pattern: &ObjectPattern, module: &Module) -> bool {
-    let same_file = |path: &str| {
-        CString::new(path)
-            .ok()
-            .and_then(|path| sys::file_id(&path).ok())
-            .is_some_and(|id| id.dev == module.id.dev && id.ino == module.id.ino)
-    };
-    elf::pattern::object_matches(pattern, &module.path, module.is_exe, &same_file)
 }
 
 fn object_text(pattern: &ObjectPattern) -> String {

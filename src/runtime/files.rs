@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use crate::hit::{output, process};
 use crate::sys::{self, Fd};
@@ -77,29 +77,49 @@ pub fn stderr_log() -> Option<i32> {
 /// errno.
 pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), i32> {
     let path = naming.path(template);
-    let mut candidate = path.clone();
-    // After an execve that failed, this program's own is written again.
-    let own = process::page().report_number.load(Relaxed);
-    for number in 1..100 {
-        let name = terminated(&candidate).ok_or(libc::EINVAL)?;
-        if number == own || (own == 0 && !written_by_this_process(&name)) {
-            process::page().report_number.store(number, Relaxed);
-            break;
+    let numbered = |number: u32| {
+        let mut name = path.clone().into_os_string();
+        if number > 0 {
+            name.push(format!(".{number}"));
         }
-        let mut numbered = path.clone().into_os_string();
-        numbered.push(format!(".{number}"));
-        candidate = PathBuf::from(numbered);
+        terminated(&PathBuf::from(name)).ok_or(libc::EINVAL)
+    };
+    // Where executing the other program failed, the report is written a second time, over the first.
+    let mut number = LAST_REPORT.load(Relaxed);
+    if number == NO_REPORT {
+        number = 0;
+        while number < MOST_REPORTS && written_by_this_process(&numbered(number)?) {
+            number += 1;
+        }
+        LAST_REPORT.store(number, Relaxed);
     }
-    let name = terminated(&candidate).ok_or(libc::EINVAL)?;
+    let name = numbered(number)?;
     let open = || Fd::open(&name, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY, 0o666);
     let fd = open().or_else(|errno| {
-        // The program has taken every number: one of ours has to go.
-        if errno == libc::EMFILE {
-            output::make_room();
+        // The program has taken every number: one above the limit, or one of ours has to go.
+        match errno {
+            libc::EMFILE => match sys::with_more_descriptors(|_| open()) {
+                Some(Ok(fd)) => Ok(fd),
+                _ => {
+                    output::make_room();
+                    open()
+                }
+            },
+            _ => Err(errno),
         }
-        open()
     })?;
     if output::write_all(fd.raw(), text) { Ok(()) } else { Err(libc::EIO) }
+}
+
+/// The number of the report this program wrote already.
+static LAST_REPORT: AtomicU32 = AtomicU32::new(NO_REPORT);
+const NO_REPORT: u32 = u32::MAX;
+/// A process that executes more programs than this in a row overwrites the last report.
+const MOST_REPORTS: u32 = 100;
+
+/// A fork child has written none.
+pub fn forget_report() {
+    LAST_REPORT.store(NO_REPORT, Relaxed);
 }
 
 /// Whether the file was written by this process: it names our pid, and is not older than the process.

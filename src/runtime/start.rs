@@ -80,6 +80,7 @@ fn on_fork_child() {
     thread::after_fork();
     actions::after_fork();
     consumer::reset_all();
+    files::forget_report();
     process::page().start_ns.store(clock::now_ns(), Relaxed);
     if let Some(settings) = SETTINGS.get() {
         if settings.output.path.as_deref().is_some_and(|path| path.contains("%p")) {

@@ -28,19 +28,26 @@ fn limits(new: Option<[u64; 2]>) -> Option<[u64; 2]> {
     Some(old)
 }
 
+/// Runs `work`, which gets the soft limit, while a few numbers above it may be used; `None` where the
+/// limit can't be raised (the hard one too, where we may; both are put back).
+pub fn with_more_descriptors<R>(work: impl FnOnce(u64) -> R) -> Option<R> {
+    let [soft, hard] = limits(None)?;
+    if soft >= i32::MAX as u64 - ABOVE {
+        return None;
+    }
+    limits(Some([soft + ABOVE, hard.max(soft + ABOVE)]))?;
+    let result = work(soft);
+    limits(Some([soft, hard]));
+    Some(result)
+}
+
 /// Moves a descriptor out of the program's numbers, or, second best, to a high one. Says whether the
 /// program can't get the number.
 #[must_use]
 pub fn move_out_of_reach(fd: Fd) -> (Fd, bool) {
-    let Some([soft, hard]) = limits(None) else { return (fd, false) };
-    // For a moment the soft limit is higher; the hard one too where we may (and then back).
-    let raised = [soft + ABOVE, hard.max(soft + ABOVE)];
-    if soft < u64::MAX - ABOVE && limits(Some(raised)).is_some() {
-        let moved = Fd::duplicate(fd.raw(), soft as i32);
-        let _ = limits(Some([soft, hard]));
-        if let Ok(moved) = moved {
-            return (moved, true);
-        }
+    let Some([soft, _]) = limits(None) else { return (fd, false) };
+    if let Some(Ok(moved)) = with_more_descriptors(|soft| Fd::duplicate(fd.raw(), soft as i32)) {
+        return (moved, true);
     }
     for from in [soft.saturating_sub(ABOVE).min(0xF_0000) as i32, 900, 200] {
         if let Ok(moved) = Fd::duplicate(fd.raw(), from) {

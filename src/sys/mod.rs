@@ -12,4 +12,4 @@ mod string;
 pub use alloc::Allocator;
 pub use call::*;
 pub use file::{Fd, FileId, Mapping, file_id, map_stack, parse_u64, read_whole, stat_raw, write_raw};
-pub use high::move_out_of_reach;
+pub use high::{move_out_of_reach, with_more_descriptors};

@@ -374,13 +374,18 @@ impl Probe {
 
 impl Outcome {
     /// Every summary of every process, by pid, in the order written.
+    /// A process that executed another program has more than one, numbered from the second on.
     pub fn summaries(&self) -> BTreeMap<u32, Vec<Value>> {
         self.files("summary.")
             .into_iter()
             .map(|(pid, text)| {
-                let all = serde_json::Deserializer::from_str(&text).into_iter::<Value>();
-                let all = all.map(|v| v.unwrap_or_else(|e| panic!("summary of {pid}: {e}\n{text}\n{self}")));
-                (pid, all.collect())
+                let numbered = (1..).map(|n| self.dir.join(format!("summary.{pid}.{n}")));
+                let more = numbered.map_while(|path| fs::read_to_string(path).ok());
+                let parse = |text: String| {
+                    serde_json::from_str(&text)
+                        .unwrap_or_else(|e| panic!("summary of {pid}: {e}\n{text}\n{self}"))
+                };
+                (pid, std::iter::once(text).chain(more).map(parse).collect())
             })
             .collect()
     }

@@ -14,6 +14,11 @@ __asm__(".text\n .globl leaf_with_red_zone, in_red_zone\n .type leaf_with_red_zo
 	" movupd %xmm0, 32(%rsi)\n movupd %xmm15, 48(%rsi)\n fstpl 64(%rsi)\n ret\n"
 	" .size leaf_with_red_zone, . - leaf_with_red_zone\n");
 extern char in_red_zone[];
+/* The stack may be aligned to nothing at all. */
+extern void crooked(void);
+extern char on_crooked_stack[];
+__asm__(".text\n .globl crooked, on_crooked_stack\n .type crooked, @function\n"
+	"crooked: sub $77, %rsp\n on_crooked_stack: nop\n add $77, %rsp\n ret\n .size crooked, . - crooked\n");
 
 static volatile double sink = 2;
 static int wild(struct uprobe *probe, struct uprobe_regs *regs)
@@ -21,6 +26,11 @@ static int wild(struct uprobe *probe, struct uprobe_regs *regs)
 	(void)probe;
 	(void)regs;
 	errno = 1234;
+	/* movaps: the stack of a handler is aligned as the ABI says. */
+	typedef float vector __attribute__((vector_size(16)));
+	volatile vector aligned = { 1, 2, 3, 4 };
+	if (((uintptr_t)&aligned & 15) != 0)
+		printf("not aligned\n");
 	volatile char stack[2000];
 	memset((char *)stack, 0x77, sizeof stack);
 	sink = sin(sink) * sqrt(sink + 5);
@@ -39,6 +49,9 @@ int main(void)
 	long result = leaf_with_red_zone(10, v);
 	printf("result %ld errno %d\n", result, errno);
 	printf("%.1f %.1f %.1f %.1f %.1f\n", v[4], v[5], v[6], v[7], v[8]);
-	printf("hits %llu\n", (unsigned long long)probe.nhit);
+	struct uprobe at_crooked = { .addr = on_crooked_stack, .pre_handler = wild };
+	REGISTER(&at_crooked);
+	crooked();
+	printf("hits %llu %llu\n", (unsigned long long)probe.nhit, (unsigned long long)at_crooked.nhit);
 	return 0;
 }

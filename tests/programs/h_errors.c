@@ -68,7 +68,8 @@ int main(void)
 	UNREGISTER(&off);
 	/* An object that isn't loaded yet is no error: the probe waits. */
 	struct uprobe later = { .pathname = "libz.so.1", .symbol_name = "crc32", .pre_handler = fine };
-	printf("not loaded: %s, pending %d\n", name(register_uprobe(&later)), (later.flags & UPROBE_FLAG_PENDING) != 0);
+	int status = register_uprobe(&later);
+	printf("not loaded: %s, pending %d\n", name(status), (later.flags & UPROBE_FLAG_PENDING) != 0);
 	printf("unregister: %s\n", name(unregister_uprobe(&later)));
 	return 0;
 }
