@@ -194,13 +194,33 @@ impl Registry {
     /// # Errors
     /// As for any probe.
     pub fn register_internal(&mut self, at: u64, run: fn(&mut Hit<'_>) -> Flow) -> Result<(), Refusal> {
-        let point = self.prepare_address(at)?;
-        self.arenas.flush(&mut self.poker).map_err(|errno| Refusal::TextNotWritable { errno })?;
-        let consumer = Consumer::new(Role::Internal(run), String::new(), String::new());
-        consumer.alive.store(true, Relaxed);
-        self.attach(point, Box::leak(Box::new(consumer)));
-        self.settle(&[point]);
-        if point.armed.load(Relaxed) { Ok(()) } else { Err(Refusal::TextNotWritable { errno: libc::EIO }) }
+        self.register_internals(&[(at, run)]).pop().map_or(Ok(()), |(_, refusal)| Err(refusal))
+    }
+
+    /// The same for many at once: everything is ready before the first byte is written. Returns those
+    /// that are refused.
+    pub fn register_internals(&mut self, wanted: &[(u64, fn(&mut Hit<'_>) -> Flow)]) -> Vec<(u64, Refusal)> {
+        let mut refused = Vec::new();
+        let mut ready = Vec::new();
+        for (at, run) in wanted {
+            match self.prepare_address(*at) {
+                Ok(point) => ready.push((point, *run)),
+                Err(refusal) => refused.push((*at, refusal)),
+            }
+        }
+        if let Err(errno) = self.arenas.flush(&mut self.poker) {
+            refused.extend(ready.drain(..).map(|(point, _)| (point.at, Refusal::TextNotWritable { errno })));
+        }
+        for (point, run) in &ready {
+            let consumer = Consumer::new(Role::Internal(*run), String::new(), String::new());
+            consumer.alive.store(true, Relaxed);
+            self.attach(point, Box::leak(Box::new(consumer)));
+        }
+        let points: Vec<_> = ready.iter().map(|(point, _)| *point).collect();
+        self.settle(&points);
+        let unarmed = points.iter().filter(|point| !point.armed.load(Relaxed));
+        refused.extend(unarmed.map(|point| (point.at, Refusal::TextNotWritable { errno: libc::EIO })));
+        refused
     }
 
     /// The parsed file of a module; parsed once.

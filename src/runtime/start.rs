@@ -39,11 +39,13 @@ pub struct Settings {
 
 /// Set when there is a config.
 pub static SETTINGS: OnceCell<Settings> = OnceCell::new();
-static ENGINE: OnceCell<()> = OnceCell::new();
+static BASE: OnceCell<()> = OnceCell::new();
+static FOUND: OnceCell<gates::Gates> = OnceCell::new();
+static GATED: OnceCell<()> = OnceCell::new();
 
-/// Starts the engine where it does not run yet.
-pub fn engine() {
-    ENGINE.get_or_init(|| {
+/// Signals, clock, registry: what has to be there before anything can be read or probed.
+pub fn base() {
+    BASE.get_or_init(|| {
         process::start(on_fork_child);
         let _section = thread::LibrarySection::enter();
         output::keep_stderr();
@@ -57,14 +59,57 @@ pub fn engine() {
         unsafe {
             libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
         }
-        let installed = lock::with(|registry| {
-            gates::install(registry);
-            watch::install(registry);
-        });
-        if let Err(busy) = installed {
-            say(Level::Error, &format!("the engine did not start: {busy:?}"));
-        }
     });
+}
+
+/// Starts the engine where it does not run yet.
+///
+/// # Errors
+/// -EAGAIN where another thread keeps SIGTRAP blocked: any breakpoint it met would kill the process.
+/// Only possible when the first call comes after such a thread was started.
+pub fn engine() -> Result<(), i32> {
+    base();
+    GATED
+        .get_or_try_init(|| {
+            let _section = thread::LibrarySection::enter();
+            let unusable = |_| -libc::ENOSYS;
+            if FOUND.get().is_none() {
+                let found = lock::with(|registry| {
+                    let found = gates::find(registry);
+                    gates::arm_blocking(registry, &found);
+                    found
+                })
+                .map_err(unusable)?;
+                let _ = FOUND.set(found);
+            }
+            wait_for_unblocked_threads()?;
+            lock::with(|registry| {
+                if let Some(found) = FOUND.get() {
+                    gates::arm_others(registry, found);
+                }
+                watch::install(registry);
+            })
+            .map_err(unusable)
+        })
+        .map(|()| ())
+}
+
+/// libc blocks all signals for moments (in pthread_create, at a thread's beginning and end): a thread
+/// that is in one when the first breakpoints are written must get out of it first.
+fn wait_for_unblocked_threads() -> Result<(), i32> {
+    /// About a second altogether.
+    const ROUNDS: u32 = 1000;
+    let me = sys::gettid();
+    let is_blocking = |tid: &i32| {
+        *tid != me && sys::blocked_signals(*tid).is_some_and(|mask| mask & sys::sigbit(libc::SIGTRAP) != 0)
+    };
+    for _ in 0..ROUNDS {
+        if !sys::thread_ids().iter().any(is_blocking) {
+            return Ok(());
+        }
+        sys::sleep_ms(1);
+    }
+    Err(-libc::EAGAIN)
 }
 
 unsafe extern "C" fn before_fork() {
@@ -166,8 +211,20 @@ pub struct Environment {
     pub config: String,
     /// UPROBE_LOG.
     pub level: String,
-    /// UPROBE_STRICT is `1`.
-    pub strict: bool,
+    /// UPROBE_STRICT.
+    pub strictness: Strictness,
+}
+
+/// What a wrong config or a probe that can't be armed means.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Strictness {
+    /// It is reported, and the program runs.
+    #[default]
+    Lenient,
+    /// The process ends.
+    Strict,
+    /// Another program was meant, which executed this one: a function this one lacks is no mistake.
+    Inherited,
 }
 
 /// The main job: reads the config, arms what can be, reports what can't.
@@ -175,13 +232,14 @@ pub fn initialise(environment: &Environment) {
     if environment.config.is_empty() {
         return;
     }
+    let strict = environment.strictness == Strictness::Strict;
     output::keep_stderr();
     super::messages::set_level(&environment.level);
     let loaded = match read_config(&environment.config) {
         Ok(loaded) => loaded,
         Err(message) => {
             say(Level::Error, &message);
-            stop_if(environment.strict);
+            stop_if(strict);
             return;
         }
     };
@@ -192,8 +250,13 @@ pub fn initialise(environment: &Environment) {
         };
         say(level, &diagnostic.to_string());
     }
-    stop_if(environment.strict && loaded.has_errors());
-    engine();
+    stop_if(strict && loaded.has_errors());
+    if let Err(errno) = engine() {
+        let error = std::io::Error::from_raw_os_error(-errno);
+        say(Level::Error, &format!("the engine did not start: {error}"));
+        stop_if(strict);
+        return;
+    }
     let config = loaded.config;
     let naming = naming();
     let settings = Settings {
@@ -203,10 +266,10 @@ pub fn initialise(environment: &Environment) {
         config_path: absolute(&environment.config, &naming),
         naming,
     };
-    open_output(&settings, environment.strict);
+    open_output(&settings, strict);
     let _ = SETTINGS.set(settings);
-    let refused = install(config.probes);
-    stop_if(environment.strict && refused);
+    let refused = install(config.probes, environment.strictness);
+    stop_if(strict && refused);
 }
 
 fn stop_if(strict: bool) {
@@ -268,7 +331,7 @@ fn open_output(settings: &Settings, strict: bool) {
 }
 
 /// Registers the config's probes; reports what can't be armed. Whether any was refused.
-fn install(probes: Vec<ProbeSpec>) -> bool {
+fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
     let mut refused = false;
     let mut requests = Vec::new();
     for spec in probes {
@@ -297,7 +360,7 @@ fn install(probes: Vec<ProbeSpec>) -> bool {
     }
     let reported = lock::with(|registry| {
         registry.register(requests);
-        report_refusals(registry)
+        report_refusals(registry, strictness)
     });
     match reported {
         Ok(any) => refused | any,
@@ -308,7 +371,7 @@ fn install(probes: Vec<ProbeSpec>) -> bool {
     }
 }
 
-fn report_refusals(registry: &Registry) -> bool {
+fn report_refusals(registry: &Registry, strictness: Strictness) -> bool {
     let mut any = false;
     let mut armed = 0;
     for request in registry.requests.iter().flatten() {
@@ -318,7 +381,8 @@ fn report_refusals(registry: &Registry) -> bool {
                 any = true;
                 return;
             }
-            let pending = refusal.is_pending();
+            let absent = strictness == Strictness::Inherited && matches!(refusal, Refusal::NoSymbol { .. });
+            let pending = refusal.is_pending() || absent;
             let (severity, level) = if pending {
                 (config::Severity::Warning, Level::Info)
             } else {

@@ -89,6 +89,13 @@ pub fn yield_now() {
     let _ = unsafe { syscall3(libc::SYS_sched_yield, 0, 0, 0) };
 }
 
+/// Sleeps for about `ms` milliseconds.
+pub fn sleep_ms(ms: i64) {
+    let time = libc::timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 };
+    // SAFETY: one timespec.
+    let _ = unsafe { syscall3(libc::SYS_nanosleep, &raw const time as usize, 0, 0) };
+}
+
 /// exit_group(2).
 pub fn exit_group(status: i32) -> ! {
     loop {
