@@ -23,7 +23,8 @@ fn a_stack_that_overflows_at_a_probe_faults_at_its_guard() {
 #[test]
 fn a_fault_of_an_emulated_instruction_is_a_page_fault() {
     let launch = Launch::new(program("emulated_fault.c").build());
-    let outcome = assert_same_as_native(&launch.count_all(["exe:push_insn", "exe:call_insn", "exe:pop_insn"]));
+    let outcome =
+        assert_same_as_native(&launch.count_all(["exe:push_insn", "exe:call_insn", "exe:pop_insn"]));
     assert_hits_as_told(&outcome);
 }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use once_cell::sync::OnceCell;
 
@@ -43,9 +43,60 @@ static BASE: OnceCell<()> = OnceCell::new();
 static FOUND: OnceCell<gates::Gates> = OnceCell::new();
 static GATED: OnceCell<()> = OnceCell::new();
 
+/// Thread that is starting the engine, or [`FORKING`]; 0: nobody. The cells above are only filled under it:
+/// a fork in the middle of that would leave the child one that is being filled for ever.
+static STARTER: AtomicU32 = AtomicU32::new(0);
+/// In [`STARTER`]: a fork is under way.
+const FORKING: u32 = u32::MAX;
+/// How long a fork waits for a start, in rounds of about a millisecond.
+const PATIENCE: u32 = 2000;
+
+/// Takes [`STARTER`] for `owner`.
+fn begin_start(owner: u32, mut rounds: u32) -> Result<(), i32> {
+    while let Err(other) = STARTER.compare_exchange(0, owner, Acquire, Relaxed) {
+        let is_cut_off = other != FORKING && !sys::thread_exists(sys::getpid(), other as i32);
+        if other == owner || rounds == 0 || is_cut_off {
+            return Err(-libc::ENOSYS);
+        }
+        rounds -= 1;
+        sys::futex_wait(&STARTER, other);
+    }
+    Ok(())
+}
+
+fn end_start() {
+    STARTER.store(0, Release);
+    sys::futex_wake(&STARTER);
+}
+
+/// Runs `work` as the one thread that starts the engine.
+fn starting(work: impl FnOnce() -> Result<(), i32>) -> Result<(), i32> {
+    begin_start(sys::gettid() as u32, u32::MAX)?;
+    let result = work();
+    end_start();
+    result
+}
+
 /// Signals, clock, registry: what has to be there before anything can be read or probed.
-pub fn base() {
+///
+/// # Errors
+/// -ENOSYS in a child that was forked while another thread was at this.
+pub fn base() -> Result<(), i32> {
+    if BASE.get().is_some() {
+        return Ok(());
+    }
+    starting(|| {
+        start_base();
+        Ok(())
+    })
+}
+
+fn start_base() {
     BASE.get_or_init(|| {
+        // SAFETY: functions that only take and release our locks.
+        unsafe {
+            libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
+        }
         process::start(on_fork_child);
         let _section = thread::LibrarySection::enter();
         output::keep_stderr();
@@ -55,20 +106,23 @@ pub fn base() {
         hit_gates::start(report::finish, before_exec);
         actions::start(|_signal| report::finish());
         lock::start(Registry::new());
-        // SAFETY: functions that only take and release our lock.
-        unsafe {
-            libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
-        }
     });
 }
 
 /// Starts the engine where it does not run yet.
 ///
 /// # Errors
-/// -EAGAIN where another thread keeps SIGTRAP blocked: any breakpoint it met would kill the process.
+/// As [`base`]; -EAGAIN where another thread keeps SIGTRAP blocked: any breakpoint it met would kill the process.
 /// Only possible when the first call comes after such a thread was started.
 pub fn engine() -> Result<(), i32> {
-    base();
+    if GATED.get().is_some() {
+        return Ok(());
+    }
+    starting(start_engine)
+}
+
+fn start_engine() -> Result<(), i32> {
+    start_base();
     GATED
         .get_or_try_init(|| {
             let _section = thread::LibrarySection::enter();
@@ -113,11 +167,15 @@ fn wait_for_unblocked_threads() -> Result<(), i32> {
 }
 
 unsafe extern "C" fn before_fork() {
+    let _ = begin_start(FORKING, PATIENCE);
     lock::before_fork();
 }
 
 unsafe extern "C" fn after_fork() {
     lock::after_fork();
+    if STARTER.load(Relaxed) == FORKING {
+        end_start();
+    }
 }
 
 /// A child with memory of its own: its counts, its clock, its files are its own.
