@@ -79,3 +79,33 @@ fn an_int3_at_a_place_that_was_probed_is_the_programs() {
     let round = "register 0\nunregister 0\n";
     assert_eq!(outcome.stdout, format!("{}trapped 3 sum 12 nhit 1\n", round.repeat(3)), "{outcome}");
 }
+
+/// Runs a program that registers its own probes and tells by its status whether all was well.
+fn assert_well(name: &str) {
+    let outcome = Launch::new(program(name).build()).run();
+    assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+}
+
+/// What a handler or a miss touches after unregister has returned is unmapped here.
+#[test]
+fn structs_may_go_as_soon_as_unregister_returns() {
+    assert_well("storm_api.c");
+}
+
+/// A child forked in the middle of another thread's first call, or change, waited for ever.
+#[test]
+fn forks_beside_threads_that_register() {
+    assert_well("fork_api.c");
+}
+
+/// Only circles of two were seen.
+#[test]
+fn handlers_that_unregister_each_other_in_a_circle_end() {
+    assert_well("circle.c");
+}
+
+/// Each registration looked at all that were there before: 1 ms each at 1,500.
+#[test]
+fn probes_registered_one_by_one_cost_the_same_each() {
+    assert_well("one_by_one.c");
+}

@@ -116,8 +116,9 @@ impl Registry {
         Ok(point)
     }
 
-    /// Attaches every instance's consumer where it is missing, and writes what has to be written.
-    pub(super) fn commit_all(&mut self) {
+    /// Attaches the instances' consumers where they are missing, and writes what has to be written;
+    /// looks at the requests and instances from these numbers on.
+    pub(super) fn commit_from(&mut self, first_request: usize, first_instance: usize) {
         if let Err(errno) = self.arenas.flush(&mut self.poker) {
             for instance in self.instances.iter_mut().flatten() {
                 if instance.points.iter().any(|point| point.slot != 0 && !point.armed.load(Relaxed)) {
@@ -127,7 +128,7 @@ impl Registry {
             }
         }
         let mut touched = Vec::new();
-        for number in 0..self.instances.len() {
+        for number in first_instance..self.instances.len() {
             let Some(instance) = &self.instances[number] else { continue };
             let (consumer, enabled) = (instance.consumer, instance.enabled);
             for point in instance.points.clone() {
@@ -142,12 +143,12 @@ impl Registry {
             }
         }
         self.settle(&touched);
-        self.publish_addresses();
+        self.publish_addresses(first_request, first_instance);
     }
 
     /// The C API's out-fields.
-    pub(super) fn publish_addresses(&self) {
-        for instance in self.instances.iter().flatten() {
+    pub(super) fn publish_addresses(&self, first_request: usize, first_instance: usize) {
+        for instance in self.instances.iter().skip(first_instance).flatten() {
             let Role::Handlers(up) = instance.consumer().role else { continue };
             let mut flags = 0;
             if instance.consumer().crash_signal.load(Acquire) != 0 {
@@ -166,7 +167,8 @@ impl Registry {
                 (*up).flags.store(flags, Relaxed);
             }
         }
-        for request in self.requests.iter().flatten().filter(|request| request.instances.is_empty()) {
+        let requests = self.requests.iter().skip(first_request).flatten();
+        for request in requests.filter(|request| request.instances.is_empty()) {
             let Maker::Api(up) = request.maker else { continue };
             // SAFETY: as above.
             unsafe { (*up).flags.fetch_or(FLAG_PENDING, Relaxed) };

@@ -73,7 +73,7 @@ impl Registry {
                 refusal: None,
             }));
         }
-        self.update();
+        self.bring_in_line(first);
         (first..self.requests.len()).collect()
     }
 
@@ -124,13 +124,21 @@ impl Registry {
     /// Brings the registry in line with what is loaded: forgets what was unmapped, finds places in
     /// what is new, arms them. All of it with unmapping held back.
     pub fn update(&mut self) {
+        self.bring_in_line(0);
+    }
+
+    /// The same, where all requests before `first_new` were in line with the objects loaded then: if
+    /// these are still the same, only the others are looked at.
+    fn bring_in_line(&mut self, first_new: usize) {
         let this = &mut *self;
         with_objects_held(|| {
             let modules = list_modules();
+            let is_same = this.modules == modules;
+            let (request, instance) = if is_same { (first_new, this.instances.len()) } else { (0, 0) };
             this.forget_unmapped(&modules);
             this.modules = modules;
-            this.resolve_all();
-            this.commit_all();
+            this.resolve_from(request);
+            this.commit_from(request, if request == 0 { 0 } else { instance });
         });
         self.retirement.reclaim();
     }
@@ -144,7 +152,7 @@ impl Registry {
     /// Takes a request out: its places are restored, no new hit finds it. Returns its consumers, which
     /// may still be running.
     pub fn unregister(&mut self, request: usize) -> Vec<*const Consumer> {
-        let Some(gone) = self.requests[request].take() else { return Vec::new() };
+        let Some(gone) = self.requests.get_mut(request).and_then(Option::take) else { return Vec::new() };
         if let Maker::Api(up) = gone.maker {
             self.by_struct.remove(&(up as usize));
         }
@@ -160,6 +168,9 @@ impl Registry {
             }
             consumers.push(instance.consumer);
         }
+        // Those who register and unregister for ever don't make us grow.
+        self.requests.truncate(self.requests.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
+        self.instances.truncate(self.instances.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         // Nothing is unmapped, and something else mapped there, between the look and the write.
         with_objects_held(|| self.settle(&restore));
         consumers
@@ -185,7 +196,7 @@ impl Registry {
             points.extend(instance.points.iter().copied());
         }
         with_objects_held(|| self.settle(&points));
-        self.publish_addresses();
+        self.publish_addresses(request, 0);
         self.retirement.reclaim();
     }
 

@@ -17,8 +17,8 @@ use crate::sys;
 
 impl Registry {
     /// Resolves every request in every object it was not resolved in yet.
-    pub(super) fn resolve_all(&mut self) {
-        for number in 0..self.requests.len() {
+    pub(super) fn resolve_from(&mut self, first: usize) {
+        for number in first..self.requests.len() {
             for index in 0..self.modules.len() {
                 self.resolve_in(number, index);
             }

@@ -35,7 +35,7 @@ int main(void)
 	for (int i = 0; i < 3; i++)
 		pthread_create(&threads[i], NULL, change, NULL);
 	int bad = 0;
-	for (int i = 0; i < 60; i++) {
+	for (int i = 0; i < 30; i++) {
 		pid_t child = fork();
 		if (child == 0) {
 			alarm(10);

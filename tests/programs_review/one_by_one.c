@@ -27,5 +27,6 @@ int main(void)
 		if (unregister_uprobe(&up[i]))
 			return 2;
 	fprintf(stderr, "first 1000: %.3f s, second 1000: %.3f s, out: %.3f s\n", half - start, all - half, now() - all);
-	return 0;
+	/* Four times: the machine may be busy. It was more than twice, and growing. */
+	return all - half > 4 * (half - start) + 0.2 ? 3 : 0;
 }

@@ -51,7 +51,7 @@ static void post(struct uprobe *up, struct uprobe_regs *regs, unsigned long flag
 static void *change(void *arg)
 {
 	int id = (int)(long)arg;
-	for (int round = 0; round < 150; round++) {
+	for (int round = 0; round < 60; round++) {
 		struct box *box = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		box->up.symbol_name = names[(round + id) & 3];
 		box->up.offset = 0;
