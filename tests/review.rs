@@ -109,3 +109,20 @@ fn handlers_that_unregister_each_other_in_a_circle_end() {
 fn probes_registered_one_by_one_cost_the_same_each() {
     assert_well("one_by_one.c");
 }
+
+/// Objects at the same address by turns, and two threads in the linker.
+#[test]
+fn libraries_that_come_and_go_count_every_call() {
+    let library =
+        |n: u32| program("churn_lib.c").flag(&format!("-DANSWER={n}")).shared(&format!("churn{n}.so")).build();
+    let libraries = [1, 2, 3].map(library);
+    let launch =
+        Launch::new(program("churn.c").build()).args(libraries.iter().map(|path| path.display()));
+    let outcome = assert_same_as_native(
+        &launch.count_all(["churn1.so:answer", "churn2.so:answer", "churn3.so:answer"]),
+    );
+    for n in 1..=3 {
+        let probe = outcome.at(&format!("churn{n}.so:answer"));
+        assert_eq!((probe.hits, probe.nmissed), (240, 0), "{probe:?}\n{outcome}");
+    }
+}

@@ -285,6 +285,8 @@ unsafe fn die(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     let _ = unsafe { sys::sigaction(signal, Some(&default)) };
     // SAFETY: the caller's frame.
     unsafe { (*context).mask &= !sigbit(signal) };
+    // Not here: when our handler returns, at the program's own instruction.
+    sys::set_signal_mask(!0);
     let tid = sys::gettid();
     // The kernel numbers threads per process; in a borrowed child pid and tid are the child's.
     let pid = sys::getpid();
