@@ -19,8 +19,7 @@ use crate::insn::slot::SlotPc;
 pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     process::check_fork();
     // SAFETY: the kernel's frame.
-    let (synchronous, rip, code) =
-        unsafe { ((*info).is_synchronous(), (*context).regs.rip, (*info).code) };
+    let (synchronous, rip, code) = unsafe { ((*info).is_synchronous(), (*context).regs.rip, (*info).code) };
     // A trap whose frame found no room on the stack: the kernel raises SIGSEGV in its place, on the
     // alternate stack where the program has one. The hit is handled here as well as there, and the
     // program goes on to the overflow that is its own.
