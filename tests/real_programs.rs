@@ -400,6 +400,24 @@ mod every_function {
         assert_all(&run, "exe:*", 1300);
     }
 
+    /// Of the program, its libraries and the dynamic linker; and so in all its children.
+    #[test]
+    fn of_every_object() {
+        let script =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/real.py").display().to_string();
+        let loop_of_pipes =
+            "for i in 1 2 3; do echo $(echo $i | cat) | tr 123 abc; done; (exit 9); echo $?; exit 3";
+        let perl = "print join(',', map { $_ ** 2 } 1..50), \"\\n\"; system('echo a child'); exit 4";
+        for (program, args) in [
+            ("/usr/bin/python3", vec!["-S", "-E", &script]),
+            ("/usr/bin/bash", vec!["-c", loop_of_pipes]),
+            ("/usr/bin/perl", vec!["-e", perl]),
+        ] {
+            let Some(path) = installed(program) else { continue };
+            assert_all(&launch(&path).args(args), "*:*", 2500);
+        }
+    }
+
     #[test]
     fn of_libc() {
         let Some(ls) = installed("/usr/bin/ls") else { return };

@@ -60,6 +60,8 @@ fn assert_check(check: &str) {
     // Where somebody looks at a program in earnest, its libc is probed too.
     let libc = LIBC.map(|function| format!("libc.so.6:{function}"));
     assert_same_as_native(&own().count_all(&libc).arg(check));
+    // Every function of every object, at that.
+    assert_same_as_native(&own().count("*:*").arg(check));
     // And where events are logged, they are not the program's business either.
     let logged =
         OWN.iter().fold(Launch::new(program()), |l, at| l.probe(at, "args = ['a=%di', 's=%si:string']"));

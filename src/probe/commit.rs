@@ -40,9 +40,11 @@ impl Registry {
         if !file.is_executable(resolved.link) {
             return Err(Refusal::NotExecutable { offset: resolved.offset.0 });
         }
-        // Where a symbol begins, an instruction begins: its own decode below is all there is to check.
-        let at_symbol = resolved.symbol.is_some() && resolved.symbol_offset == 0;
-        if let (Some(bounds), false) = (&resolved.bounds, at_symbol) {
+        if is_in_rseq(module, file, at) {
+            let why = "it is inside a restartable sequence (rseq), which any trap aborts";
+            return Err(Refusal::Denied { why });
+        }
+        if let Some(bounds) = &resolved.bounds {
             elf::boundary::check(file, resolved.link, bounds)?;
         }
         let memory = read_text(at.0);
@@ -247,6 +249,23 @@ impl Registry {
         // They don't know of it any more, and could not take themselves off later.
         self.publish(point, Vec::new());
     }
+}
+
+/// Whether `at` is in a critical section of rseq(2), as the object's `__rseq_cs` describes them: there
+/// the kernel moves a trapping thread to the abort handler before we see it.
+fn is_in_rseq(module: &Module, file: &ElfFile, at: RuntimeAddr) -> bool {
+    /// `struct rseq_cs`: version and flags, start, length, abort handler (linux/rseq.h).
+    const ENTRY: u64 = 32;
+    const MOST: u64 = 4096;
+    let Some((link, size)) = file.section_in_memory("__rseq_cs") else { return false };
+    let table = link.at(module.bias);
+    (0..(size / ENTRY).min(MOST)).any(|index| {
+        let entry = table.add(index * ENTRY).0;
+        match (SafeMemory.read_u64(entry + 8), SafeMemory.read_u64(entry + 16)) {
+            (Some(start), Some(length)) => at.0.wrapping_sub(start) < length,
+            _ => false,
+        }
+    })
 }
 
 /// The usable point at `at`, if there is one.

@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering::*;
 use crate::code::{Arenas, Poker};
 use crate::elf::{ElfFile, FileId};
 use crate::error::Refusal;
-use crate::hit::consumer::{CUprobe, Consumer, Flow, Role};
-use crate::hit::trap::Hit;
+use crate::hit::consumer::{CUprobe, Consumer, InternalHandler, Role};
 use crate::place::Place;
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{Module, list_modules, with_objects_held};
@@ -80,7 +79,7 @@ impl Registry {
     /// The linker's hook: objects were mapped or unmapped. What is new is not relocated yet; what was
     /// there before certainly is. `on_relocated` is called before a new object's first own function,
     /// where a probe waits for that.
-    pub fn objects_mapped(&mut self, on_relocated: fn(&mut Hit<'_>) -> Flow) {
+    pub fn objects_mapped(&mut self, on_relocated: InternalHandler) {
         let before = std::mem::take(&mut self.modules);
         let now = list_modules();
         self.retry(|_| true);
@@ -204,13 +203,13 @@ impl Registry {
     ///
     /// # Errors
     /// As for any probe.
-    pub fn register_internal(&mut self, at: u64, run: fn(&mut Hit<'_>) -> Flow) -> Result<(), Refusal> {
+    pub fn register_internal(&mut self, at: u64, run: InternalHandler) -> Result<(), Refusal> {
         self.register_internals(&[(at, run)]).pop().map_or(Ok(()), |(_, refusal)| Err(refusal))
     }
 
     /// The same for many at once: everything is ready before the first byte is written. Returns those
     /// that are refused.
-    pub fn register_internals(&mut self, wanted: &[(u64, fn(&mut Hit<'_>) -> Flow)]) -> Vec<(u64, Refusal)> {
+    pub fn register_internals(&mut self, wanted: &[(u64, InternalHandler)]) -> Vec<(u64, Refusal)> {
         let mut refused = Vec::new();
         let mut ready = Vec::new();
         for (at, run) in wanted {

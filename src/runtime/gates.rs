@@ -8,10 +8,9 @@ use std::path::Path;
 
 use crate::addr::{LinkAddr, RuntimeAddr};
 use crate::elf::{self, ElfFile};
-use crate::hit::consumer::Flow;
+use crate::hit::consumer::InternalHandler;
 use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
 use crate::hit::output;
-use crate::hit::trap::Hit;
 use crate::insn;
 use crate::probe::{Module, Registry};
 use crate::runtime::messages::{Level, say};
@@ -75,24 +74,23 @@ pub fn find(registry: &mut Registry) -> Gates {
 /// Arms the sites that only block: from here on no thread newly blocks our signals there, and one that
 /// did before does not meet an int3 while it does.
 pub fn arm_blocking(registry: &mut Registry, gates: &Gates) {
-    let wanted: Vec<(u64, Handler)> = gates.blocking.iter().map(|at| (*at, on_syscall as Handler)).collect();
+    let wanted: Vec<(u64, InternalHandler)> =
+        gates.blocking.iter().map(|at| (*at, on_syscall as InternalHandler)).collect();
     arm(registry, &wanted);
 }
 
 /// Arms all others. No thread may have SIGTRAP blocked.
 pub fn arm_others(registry: &mut Registry, gates: &Gates) {
-    let mut wanted: Vec<(u64, Handler)> =
-        gates.others.iter().map(|(at, _)| (*at, on_syscall as Handler)).collect();
+    let mut wanted: Vec<(u64, InternalHandler)> =
+        gates.others.iter().map(|(at, _)| (*at, on_syscall as InternalHandler)).collect();
     // Whatever the program calls by number.
-    wanted.extend(gates.by_number.map(|at| (at, on_syscall as Handler)));
-    wanted.extend(gates.exit.map(|at| (at, on_exit as Handler)));
+    wanted.extend(gates.by_number.map(|at| (at, on_syscall as InternalHandler)));
+    wanted.extend(gates.exit.map(|at| (at, on_exit as InternalHandler)));
     arm(registry, &wanted);
     say(Level::Debug, &format!("{} system-call sites of libc gated", gates.blocking.len() + wanted.len()));
 }
 
-type Handler = fn(&mut Hit<'_>) -> Flow;
-
-fn arm(registry: &mut Registry, wanted: &[(u64, Handler)]) {
+fn arm(registry: &mut Registry, wanted: &[(u64, InternalHandler)]) {
     for (at, refusal) in registry.register_internals(wanted) {
         say(Level::Warn, &format!("the gate at {at:#x}: {refusal}"));
     }

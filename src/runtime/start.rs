@@ -123,29 +123,28 @@ pub fn engine() -> Result<(), i32> {
 
 fn start_engine() -> Result<(), i32> {
     start_base();
-    GATED
-        .get_or_try_init(|| {
-            let _section = thread::LibrarySection::enter();
-            let unusable = |_| -libc::ENOSYS;
-            if FOUND.get().is_none() {
-                let found = lock::with(|registry| {
-                    let found = gates::find(registry);
-                    gates::arm_blocking(registry, &found);
-                    found
-                })
-                .map_err(unusable)?;
-                let _ = FOUND.set(found);
-            }
-            wait_for_unblocked_threads()?;
-            lock::with(|registry| {
-                if let Some(found) = FOUND.get() {
-                    gates::arm_others(registry, found);
-                }
-                watch::install(registry);
+    let gated = GATED.get_or_try_init(|| {
+        let _section = thread::LibrarySection::enter();
+        let unusable = |_| -libc::ENOSYS;
+        if FOUND.get().is_none() {
+            let found = lock::with(|registry| {
+                let found = gates::find(registry);
+                gates::arm_blocking(registry, &found);
+                found
             })
-            .map_err(unusable)
+            .map_err(unusable)?;
+            let _ = FOUND.set(found);
+        }
+        wait_for_unblocked_threads()?;
+        lock::with(|registry| {
+            if let Some(found) = FOUND.get() {
+                gates::arm_others(registry, found);
+            }
+            watch::install(registry);
         })
-        .map(|()| ())
+        .map_err(unusable)
+    });
+    gated.copied()
 }
 
 /// libc blocks all signals for moments (in pthread_create, at a thread's beginning and end): a thread
