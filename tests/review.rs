@@ -113,16 +113,28 @@ fn probes_registered_one_by_one_cost_the_same_each() {
 /// Objects at the same address by turns, and two threads in the linker.
 #[test]
 fn libraries_that_come_and_go_count_every_call() {
-    let library =
-        |n: u32| program("churn_lib.c").flag(&format!("-DANSWER={n}")).shared(&format!("churn{n}.so")).build();
+    let library = |n: u32| {
+        program("churn_lib.c").flag(&format!("-DANSWER={n}")).shared(&format!("churn{n}.so")).build()
+    };
     let libraries = [1, 2, 3].map(library);
-    let launch =
-        Launch::new(program("churn.c").build()).args(libraries.iter().map(|path| path.display()));
-    let outcome = assert_same_as_native(
-        &launch.count_all(["churn1.so:answer", "churn2.so:answer", "churn3.so:answer"]),
-    );
+    let launch = Launch::new(program("churn.c").build()).args(libraries.iter().map(|path| path.display()));
+    let outcome = assert_same_as_native(&launch.count_all([
+        "churn1.so:answer",
+        "churn2.so:answer",
+        "churn3.so:answer",
+    ]));
     for n in 1..=3 {
         let probe = outcome.at(&format!("churn{n}.so:answer"));
         assert_eq!((probe.hits, probe.nmissed), (240, 0), "{probe:?}\n{outcome}");
     }
+}
+
+/// The kernel's frame, ours and the event's have room on the smallest stack, with all of libc probed.
+#[test]
+fn threads_of_sixteen_kilobytes() {
+    let launch = Launch::new(program("small_stack.c").build());
+    let args = r#"args = ['a=$arg1:string', 'b=$arg2:s32', 'c=+0($stack):x64[16]', 'd=$comm']
+filter = 'a ~ "*text*" && b < 100'"#;
+    let outcome = assert_same_as_native(&launch.probe("exe:work", args).count("libc.so.6:*"));
+    assert_hits_as_told(&outcome);
 }
