@@ -138,3 +138,11 @@ filter = 'a ~ "*text*" && b < 100'"#;
     let outcome = assert_same_as_native(&launch.probe("exe:work", args).count("libc.so.6:*"));
     assert_hits_as_told(&outcome);
 }
+
+/// Both steps had one record, which the inner one gave back: the outer one's post_handler never ran.
+#[test]
+fn a_stepped_system_call_may_be_interrupted_by_itself() {
+    let outcome = Launch::new(program("nested_step.c").build()).run();
+    let told = "register 0\ninterrupted 20 handled 20 nested 20 hits 40 posts 40\n";
+    assert_eq!(outcome.stdout, told, "{outcome}");
+}

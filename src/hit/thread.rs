@@ -43,6 +43,8 @@ pub struct StepRecord {
     pub consumers: AtomicPtr<ConsumerList>,
     /// A gate's own business after a system call.
     pub after: AtomicPtr<()>,
+    /// Larger than that of every step that was begun before.
+    began: AtomicU64,
 }
 
 /// A fault as the processor reported it.
@@ -325,25 +327,27 @@ impl ThreadState {
         self.depth.store(depth, Relaxed);
     }
 
-    /// Takes a step record for the slot at `slot`; the oldest gives way when all are taken (its
-    /// thread left by longjmp and will not come back).
+    /// Takes a step record for the slot at `slot`. A system call that a handler interrupted may be made
+    /// again by the handler: two of one slot, of which the later ends first. The oldest gives way when
+    /// all are taken (it was left by longjmp, and nobody will come back).
     pub fn begin_step(&self, slot: u64, mask: u64, consumers: *mut ConsumerList, after: Option<AfterCall>) {
-        let record = self
-            .steps
-            .iter()
-            .find(|step| step.slot.load(Relaxed) == slot)
-            .or_else(|| self.steps.iter().find(|step| step.slot.load(Relaxed) == 0))
-            .unwrap_or(&self.steps[0]);
+        let began = |step: &&StepRecord| step.began.load(Relaxed);
+        let is_free = |step: &&StepRecord| step.slot.load(Relaxed) == 0;
+        let latest = self.steps.iter().map(|step| began(&step)).max().unwrap_or(0);
+        let free = self.steps.iter().find(is_free).or_else(|| self.steps.iter().min_by_key(began));
+        let Some(record) = free else { return };
+        record.began.store(latest + 1, Relaxed);
         record.mask.store(mask, Relaxed);
         record.consumers.store(consumers, Relaxed);
         record.after.store(after.map_or(std::ptr::null_mut(), |after| after as *mut ()), Relaxed);
         record.slot.store(slot, SeqCst);
     }
 
-    /// The record of the slot at `slot`: mask and consumers. The record stays taken.
+    /// The latest record of the slot at `slot`: mask and consumers. The record stays taken.
     #[must_use]
     pub fn step(&self, slot: u64) -> Option<&StepRecord> {
-        self.steps.iter().find(|step| step.slot.load(Relaxed) == slot)
+        let of_slot = self.steps.iter().filter(|step| step.slot.load(Relaxed) == slot);
+        of_slot.max_by_key(|step| step.began.load(Relaxed))
     }
 
     /// Gives up the step at `slot`, which will not be finished.
