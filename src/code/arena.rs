@@ -4,7 +4,6 @@
 //! Slots are never given back (a thread may sleep in one for hours), but the same instruction at the
 //! same address finds its old slot.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 use super::maps::{free_gaps, read_maps};
@@ -13,7 +12,7 @@ use crate::hit::point::{ProbePoint, SLOT_SIZE, STEP_OFFSET};
 use crate::hit::slots::{self, Arena};
 use crate::insn::DisplacedInsn;
 use crate::insn::slot::{Boost, SlotBytes, Step};
-use crate::sys;
+use crate::sys::{self, FixedHashMap};
 
 /// Bytes of one arena.
 const ARENA_SIZE: usize = 1 << 20;
@@ -41,7 +40,7 @@ struct Space {
 pub struct Arenas {
     spaces: Vec<Space>,
     /// Slot of each instruction that ever had one.
-    known: HashMap<(u64, [u8; 15]), u64>,
+    known: FixedHashMap<(u64, [u8; 15]), u64>,
     /// Slots filled but not yet written.
     queued: Vec<(u64, [u8; SLOT_SIZE])>,
 }

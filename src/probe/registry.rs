@@ -1,6 +1,5 @@
 //! All that is registered, and the calls that change it.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
@@ -12,25 +11,26 @@ use crate::place::Place;
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{Module, list_modules, with_objects_held};
 use crate::probe::retire::Retirement;
+use crate::sys::FixedHashMap;
 
 /// Everything registered. Reached through [`crate::probe::lock`].
 pub struct Registry {
     /// The objects loaded now.
     pub modules: Vec<Module>,
-    pub(super) files: HashMap<FileId, Result<Rc<ElfFile>, Refusal>>,
+    pub(super) files: FixedHashMap<FileId, Result<Rc<ElfFile>, Refusal>>,
     /// What was asked for; `None` where unregistered.
     pub requests: Vec<Option<Request>>,
     /// What was found; `None` where unregistered.
     pub instances: Vec<Option<Instance>>,
-    pub(super) by_struct: HashMap<usize, usize>,
+    pub(super) by_struct: FixedHashMap<usize, usize>,
     /// The instance of a request at a place: file and offset.
-    pub(super) by_place: HashMap<(usize, FileId, u64), usize>,
+    pub(super) by_place: FixedHashMap<(usize, FileId, u64), usize>,
     pub(super) poker: Poker,
     pub(super) arenas: Arenas,
     pub(super) retirement: Retirement,
     /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
     pub(super) unrelocated: Vec<Module>,
-    pub(super) next_name: HashMap<String, usize>,
+    pub(super) next_name: FixedHashMap<String, usize>,
 }
 
 // SAFETY: reached by one thread at a time, under the lock.
@@ -42,16 +42,16 @@ impl Registry {
     pub fn new() -> Self {
         Self {
             modules: list_modules(),
-            files: HashMap::new(),
+            files: FixedHashMap::default(),
             requests: Vec::new(),
             instances: Vec::new(),
-            by_struct: HashMap::new(),
-            by_place: HashMap::new(),
+            by_struct: FixedHashMap::default(),
+            by_place: FixedHashMap::default(),
             poker: Poker::new(),
             arenas: Arenas::default(),
             retirement: Retirement::default(),
             unrelocated: Vec::new(),
-            next_name: HashMap::new(),
+            next_name: FixedHashMap::default(),
         }
     }
 
