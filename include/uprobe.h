@@ -3,7 +3,8 @@
  *
  * In the spirit of the kernel's kprobes: the caller owns the structs and must not change
  * them while they are registered. Calls return 0 or a negative errno, never abort, never
- * print. Handlers run in the probed thread under the rules of a signal handler.
+ * print. Handlers run in the probed thread under the rules of a signal handler, and return: they
+ * don't leave by longjmp.
  *
  * Every function is weak: a program built against this header also runs without the
  * library. UPROBE_AVAILABLE() tells whether it is there.
