@@ -45,9 +45,12 @@ int main(void)
 			library_end = end;
 			continue;
 		}
-		/* Where nobody else is: names of anonymous mappings and their rights. */
+		/* Where nobody else is: names of anonymous mappings and their rights. Small ones (thread-local
+		 * storage, what the loader and libc keep) lie by chance beside each other or not. */
 		char rights[8] = "", *name = strchr(line, '[');
 		sscanf(line, "%*s %7s", rights);
+		if (!path && !name && strcmp(rights, "rw-p") == 0 && end - start < 256 * 1024)
+			continue;
 		printf("mapping %s %s", rights, name ? name : path ? "program\n" : "anonymous\n");
 	}
 	if (file)
