@@ -72,7 +72,8 @@ struct uprobe {
 #endif
 
 /* -ENOENT no such object or symbol, -EINVAL not a place for a probe, -EILSEQ not an
- * instruction boundary, -EBUSY somebody else's int3, -ENOMEM; -EINVAL too where it is registered already. */
+ * instruction boundary, -EBUSY somebody else's int3, -ENOMEM; -EINVAL too where it is registered already;
+ * -EAGAIN where it is the first call and another thread keeps SIGTRAP blocked for good. */
 UPROBE_WEAK int register_uprobe(struct uprobe *);
 UPROBE_WEAK int unregister_uprobe(struct uprobe *);
 /* All or nothing. */

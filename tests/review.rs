@@ -17,3 +17,65 @@ fn a_stack_that_overflows_at_a_probe_faults_at_its_guard() {
     let outcome = assert_same_as_native(&launch.count_all(["exe:recurse", "exe:trickle", "exe:tick"]));
     assert_hits_as_told(&outcome);
 }
+
+/// An emulated push, call or pop that faulted showed the trap's error code, vector and cr2: a handler
+/// could not tell a write from a read.
+#[test]
+fn a_fault_of_an_emulated_instruction_is_a_page_fault() {
+    let launch = Launch::new(program("emulated_fault.c").build());
+    let outcome =
+        assert_same_as_native(&launch.count_all(["exe:push_insn", "exe:call_insn", "exe:pop_insn"]));
+    assert_hits_as_told(&outcome);
+}
+
+/// kill(getpid(), SIGTRAP) while all threads block it and one waits: the kernel, which knows of nothing
+/// blocked, gave it to the main thread, where it stayed.
+#[test]
+fn a_signal_sent_to_the_process_reaches_the_thread_that_waits() {
+    let launch = Launch::new(program("waiter.c").build());
+    let outcome = assert_same_as_native(&launch.count("exe:work"));
+    assert_hits_as_told(&outcome);
+}
+
+/// kill() of a fault signal inside a handler of ours ran the program's handler on top of it, which left
+/// by siglongjmp.
+#[test]
+fn a_signal_sent_while_a_handler_runs_comes_after_it() {
+    let outcome = Launch::new(program("sent_in_handler.c").build()).run();
+    assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+    assert_eq!(outcome.stdout, "register 0\nseen 5 inside 0 nhit 5 nmissed 0\n", "{outcome}");
+}
+
+/// The grandchild, which borrows the child's memory, was taken for the child: it wrote the child's
+/// report, and the child none.
+#[test]
+fn a_forked_child_that_vforks_first_reports_its_own() {
+    let launch = Launch::new(program("fork_vfork.c").build());
+    let outcome = assert_same_as_native(&launch.count("exe:work"));
+    let mut hits: Vec<_> = outcome
+        .summaries()
+        .values()
+        .flatten()
+        .filter_map(|summary| summary["probes"][0]["hits"].as_u64())
+        .collect();
+    hits.sort_unstable();
+    assert_eq!(hits, [1, 3], "{outcome}");
+}
+
+/// Each execve that failed left a report behind, and the counts stood in the last of four.
+#[test]
+fn a_program_that_can_not_be_executed_leaves_one_report() {
+    let launch = Launch::new(program("exec_fails.c").build());
+    let outcome = assert_same_as_native(&launch.count("exe:work"));
+    assert_hits_as_told(&outcome);
+    assert_eq!(outcome.summaries().values().flatten().count(), 1, "{outcome}");
+}
+
+/// An int3 of the program's at a place that was probed once was taken for ours and stepped over.
+#[test]
+fn an_int3_at_a_place_that_was_probed_is_the_programs() {
+    let outcome = Launch::new(program("own_int3.c").build()).run();
+    assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+    let round = "register 0\nunregister 0\n";
+    assert_eq!(outcome.stdout, format!("{}trapped 3 sum 12 nhit 1\n", round.repeat(3)), "{outcome}");
+}

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use crate::runtime::start::{Environment, initialise};
+use crate::runtime::start::{Environment, Strictness, initialise};
 
 /// Called by the dynamic linker with the program's arguments; `environ` is not set yet. Without
 /// UPROBES it does nothing at all.
@@ -25,16 +25,21 @@ pub unsafe extern "C" fn uprobe_init(
         // SAFETY: the caller's promise.
         level: unsafe { variable(envp, b"UPROBE_LOG=") },
         // SAFETY: the caller's promise.
-        strict: is_strict(&unsafe { variable(envp, b"UPROBE_STRICT=") }),
+        strictness: strictness(&unsafe { variable(envp, b"UPROBE_STRICT=") }),
     };
     let _ = std::panic::catch_unwind(|| initialise(&environment));
 }
 
 /// `1`, or the path of the one program that is meant: what that program executes inherits the
 /// variable, and need not have the functions that are probed.
-fn is_strict(value: &str) -> bool {
-    value == "1"
-        || (value.starts_with('/') && std::ffi::CString::new(value).is_ok_and(|path| is_this_program(&path)))
+fn strictness(value: &str) -> Strictness {
+    let path = std::ffi::CString::new(value).unwrap_or_default();
+    match value {
+        "1" => Strictness::Strict,
+        path_of_one if path_of_one.starts_with('/') && is_this_program(&path) => Strictness::Strict,
+        path_of_another if path_of_another.starts_with('/') => Strictness::Inherited,
+        _ => Strictness::Lenient,
+    }
 }
 
 fn is_this_program(path: &CStr) -> bool {

@@ -17,7 +17,9 @@ pub unsafe extern "C" fn uprobe_read(
     if dst.is_null() || n == 0 {
         return 0;
     }
-    start::engine();
+    if start::base().is_err() {
+        return 0;
+    }
     // SAFETY: the caller's promise.
     let dst = unsafe { std::slice::from_raw_parts_mut(dst.cast::<u8>(), n) };
     SafeMemory.read(src as u64, dst) as libc::c_long
@@ -36,7 +38,9 @@ pub unsafe extern "C" fn uprobe_read_string(
     if dst.is_null() || n == 0 {
         return -libc::c_long::from(libc::EINVAL);
     }
-    start::engine();
+    if start::base().is_err() {
+        return -libc::c_long::from(libc::EFAULT);
+    }
     // SAFETY: the caller's promise.
     let dst = unsafe { std::slice::from_raw_parts_mut(dst.cast::<u8>(), n) };
     let mut len = 0;

@@ -103,7 +103,7 @@ unsafe fn register_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
         // SAFETY: the caller's promise.
         wanted.push(unsafe { describe(&**up) }?);
     }
-    start::engine();
+    start::engine()?;
     let (result, stale) = locked(|registry| {
         if ups.iter().any(|up| registry.find_struct(*up).is_some()) {
             return (Err(-libc::EINVAL), Vec::new());

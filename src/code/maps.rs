@@ -11,6 +11,8 @@ pub struct MapEntry {
     pub start: u64,
     /// First address behind.
     pub end: u64,
+    /// `w` is set.
+    pub writable: bool,
     /// `x` is set.
     pub executable: bool,
     /// `s` is set: not a private mapping.
@@ -43,6 +45,7 @@ fn parse_line(line: &str) -> Option<MapEntry> {
     Some(MapEntry {
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
+        writable: access.contains('w'),
         executable: access.contains('x'),
         shared: access.contains('s'),
         offset: u64::from_str_radix(offset, 16).ok()?,
@@ -96,6 +99,7 @@ mod tests {
         assert_eq!(maps.len(), 3);
         assert_eq!(maps[1].name, "/usr/bin/a b");
         assert!(maps[1].executable && !maps[0].executable);
+        assert!(maps[2].writable && !maps[1].writable);
         assert_eq!(maps[1].offset, 0x2000);
         assert_eq!(mapping_at(&maps, 0x55a0_0000_2fff), Some(&maps[1]));
         assert_eq!(mapping_at(&maps, 0x55a0_0000_4000), None);

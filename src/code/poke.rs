@@ -101,3 +101,44 @@ fn write_through_protection(address: u64, bytes: &[u8]) -> Result<(), i32> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::{mapping_at, read_maps};
+
+    /// A page of code: `ret` everywhere.
+    fn page_of_code() -> u64 {
+        let page = sys::map_anonymous(4096).expect("memory");
+        // SAFETY: our own fresh page.
+        unsafe { std::ptr::write_bytes(page as *mut u8, 0xC3, 4096) };
+        // SAFETY: our own page.
+        unsafe { region::protect(page as *const u8, 4096, region::Protection::READ_EXECUTE) }
+            .expect("mprotect");
+        page as u64
+    }
+
+    fn byte_at(address: u64) -> u8 {
+        // SAFETY: inside our own readable page.
+        unsafe { std::ptr::read_volatile(address as *const u8) }
+    }
+
+    #[test]
+    fn both_ways_write_text_and_leave_its_protection_alone() {
+        let mut with_memory = Poker::new();
+        assert!(with_memory.verified().is_some(), "/proc/self/mem can't be opened here");
+        let page = page_of_code();
+        with_memory.write(page + 5, &[0xCC]).expect("through /proc/self/mem");
+        write_through_protection(page + 9, &[0xCC, 0x90]).expect("through mprotect");
+        let found: Vec<u8> = (0..12).map(|i| byte_at(page + i)).collect();
+        assert_eq!(found, [0xC3, 0xC3, 0xC3, 0xC3, 0xC3, 0xCC, 0xC3, 0xC3, 0xC3, 0xCC, 0x90, 0xC3]);
+        let maps = read_maps().expect("/proc");
+        let map = mapping_at(&maps, page).expect("mapped");
+        assert!(map.executable && !map.writable, "{map:?}");
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        assert!(Poker::new().write(0x10, &[0xCC]).is_err());
+    }
+}

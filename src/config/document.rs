@@ -56,10 +56,6 @@ pub(super) fn read(text: &str, report: &mut Report<'_>) -> Config {
         ];
         config.summary.path = path(&table, report);
         config.summary.format = match table.choice("format", &formats, report) {
-            Some((SummaryFormat::OpenMetrics, range)) => {
-                report.not_yet(range, "summary format 'openmetrics'");
-                SummaryFormat::Table
-            }
             Some((format, _)) => format,
             None => SummaryFormat::Table,
         };

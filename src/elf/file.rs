@@ -128,6 +128,13 @@ impl ElfFile {
         self.dynamic_string(self.layout.dynamic.as_ref()?.soname?)
     }
 
+    /// Where the section `name` is in memory, and how long it is; `None` without section headers.
+    #[must_use]
+    pub fn section_in_memory(&self, name: &str) -> Option<(LinkAddr, u64)> {
+        let section = self.layout.section(&self.bytes, name)?;
+        (section.link != 0 && section.size != 0).then_some((LinkAddr(section.link), section.size))
+    }
+
     /// The first of its own functions that the loader calls (`DT_INIT`), after relocating it.
     #[must_use]
     pub fn init(&self) -> Option<LinkAddr> {

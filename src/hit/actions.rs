@@ -8,12 +8,17 @@
 //! Entries are read in signal handlers and written by sigaction calls of any thread: a sequence lock
 //! per signal, whose writer runs with asynchronous signals blocked.
 
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::frame::{SignalContext, SignalInfo};
-use crate::hit::slots::{self, View};
+use crate::hit::memory::SafeMemory;
+use crate::hit::point::STEP_OFFSET;
+use crate::hit::slots::{self, InSlot, View};
 use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
 use crate::hit::{asm, fault, process, trap};
+use crate::insn::SlotPc;
+use crate::regs::Memory;
 use crate::sys::{self, KernelSigaction, SA_RESTORER, sigbit};
 
 /// Signals are 1..=64.
@@ -316,7 +321,7 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
         }
         if let Some(thread) = thread {
             // SAFETY: the caller's promise.
-            pend(thread, signal, unsafe { &*info });
+            unsafe { set_aside(thread, signal, &*info, context) };
         }
         return true;
     }
@@ -324,6 +329,91 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
     let base = unsafe { (*context).mask } & !PROTECTED_MASK | blocked;
     // SAFETY: the caller's promise.
     unsafe { act(&action, signal, info, context, thread, base) }
+}
+
+/// Holds back a fault signal or SIGTRAP that somebody sent while our own code was at work in this
+/// thread: like every other signal it is delivered when that is done. Whether it was such a one.
+///
+/// # Safety
+/// `info` and `context` are this signal's.
+pub unsafe fn hold_back(signal: i32, info: *mut SignalInfo) -> bool {
+    // SAFETY: the caller's promise.
+    let info = unsafe { &mut *info };
+    info.restore();
+    match thread::existing() {
+        Some(thread) if !info.is_synchronous() && thread.is_ours() => {
+            pend(thread, signal, info);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A blocked signal that somebody sent. To this thread: it is pending for it. To the process: the
+/// kernel, which knows of nothing blocked, chose this thread; one that waits for the signal or lets it
+/// through gets it, or it is pending for all.
+///
+/// # Safety
+/// `context` is this signal's frame.
+unsafe fn set_aside(thread: &ThreadState, signal: i32, info: &SignalInfo, context: *mut SignalContext) {
+    let bit = sigbit(signal);
+    // SAFETY: the caller's promise.
+    let waits = unsafe { wait_again(thread, signal, context) };
+    if waits || info.code == libc::SI_TKILL || process::is_borrowed() {
+        pend(thread, signal, info);
+    } else if !forward(thread, signal, info) {
+        PROCESS_PENDING.put(signal, info);
+        // A thread that began to wait for it or to let it through just now saw nothing pending; we see it.
+        if let Some(info) = someone_takes(thread, bit).then(|| PROCESS_PENDING.take(bit)).flatten()
+            && !forward(thread, signal, &info)
+        {
+            PROCESS_PENDING.put(signal, &info);
+        }
+    }
+}
+
+/// Whether the thread was about to wait for `signal`, its system call not yet made. Then it goes
+/// through the gate again, which finds the signal pending.
+///
+/// # Safety
+/// `context` is the frame of a signal that arrived in the thread.
+unsafe fn wait_again(thread: &ThreadState, signal: i32, context: *mut SignalContext) -> bool {
+    // SAFETY: the caller's promise.
+    let regs = unsafe { &mut (*context).regs };
+    let Some(InSlot { point, stepping: true, pc: SlotPc::Before }) = slots::locate(regs.rip) else {
+        return false;
+    };
+    let waits = regs.rax == libc::SYS_rt_sigtimedwait as u64
+        && SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
+    if waits {
+        regs.rip = point.at;
+        thread.drop_step(point.slot + STEP_OFFSET);
+    }
+    waits
+}
+
+fn others(thread: &ThreadState) -> impl Iterator<Item = &'static ThreadState> {
+    thread::all().filter(move |other| other.tid.load(Relaxed) > 0 && !std::ptr::eq(*other, thread))
+}
+
+fn someone_takes(thread: &ThreadState, bit: u64) -> bool {
+    others(thread).any(|other| other.accepts.load(SeqCst) & bit != 0 || other.blocked_now() & bit == 0)
+}
+
+/// Sends a signal of the process to a thread that takes it. Each waiting thread is asked once for
+/// each wait, so that nothing goes in circles.
+fn forward(thread: &ThreadState, signal: i32, info: &SignalInfo) -> bool {
+    let bit = sigbit(signal);
+    let waiting = others(thread).filter(|other| other.accepts.fetch_and(!bit, SeqCst) & bit != 0);
+    let open = others(thread).filter(|other| other.blocked_now() & bit == 0);
+    let pid = process::pid();
+    let mut info = *info;
+    info.disguise();
+    waiting.chain(open).any(|other| {
+        let tid = other.tid.load(Relaxed);
+        // SAFETY: a siginfo the kernel gave us.
+        unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const info).cast()) }.is_ok()
+    })
 }
 
 /// Carries out the program's disposition of a signal that is not blocked. `base` is the mask in force.
@@ -362,7 +452,10 @@ unsafe fn act(
 /// # Safety
 /// `context` is the frame of the signal being handled, complete but for this.
 pub unsafe fn deliver_pending(thread: &'static ThreadState, context: *mut SignalContext, mask: u64) {
-    while let Some(mut info) = take_pending(thread, !mask) {
+    // Inside a handler of a probe they wait for its end.
+    while thread.running.load(Relaxed).is_null()
+        && let Some(mut info) = take_pending(thread, !mask)
+    {
         let action = believed(info.signal);
         let depth = thread.suspend();
         // SAFETY: the caller's promise.
@@ -453,9 +546,13 @@ fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
     }
 }
 
-/// Which protected signals are pending for the thread, as a kernel mask.
+/// Which protected signals are pending for the thread or the process, as a kernel mask.
 #[must_use]
 pub fn pending_mask(thread: &ThreadState) -> u64 {
+    own_pending(thread) | PROCESS_PENDING.mask()
+}
+
+fn own_pending(thread: &ThreadState) -> u64 {
     let pending = thread.pending.load(Acquire);
     PROTECTED
         .iter()
@@ -467,8 +564,102 @@ pub fn pending_mask(thread: &ThreadState) -> u64 {
 /// Takes one pending signal out of `set`, for sigwait and its kin.
 #[must_use]
 pub fn take_pending(thread: &ThreadState, set: u64) -> Option<SignalInfo> {
-    let at = PROTECTED.iter().position(|signal| set & pending_mask(thread) & sigbit(*signal) != 0)?;
+    let own = own_pending(thread);
+    let Some(at) = PROTECTED.iter().position(|signal| set & own & sigbit(*signal) != 0) else {
+        return PROCESS_PENDING.take(set);
+    };
     thread.pending.fetch_and(!(1 << at), AcqRel);
     // SAFETY: this thread's own cell.
     Some(unsafe { (&*thread.pending_info.get())[at] })
+}
+
+/// At the end of a hit: delivers what was held back meanwhile.
+///
+/// # Safety
+/// `context` is the frame of the signal being handled, complete but for this.
+pub unsafe fn end_hit(thread: &'static ThreadState, context: *mut SignalContext) {
+    if thread.pending.load(Relaxed) == 0 || thread.is_ours() {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    let (rip, mask) = unsafe { ((*context).regs.rip, (*context).mask) };
+    // Between two traps the second one does it, with the mask that is the program's.
+    if !slots::locate(rip).is_some_and(|found| found.stepping) {
+        let mask = (mask & !PROTECTED_MASK) | thread.blocked_now();
+        // SAFETY: the caller's promise.
+        unsafe { deliver_pending(thread, context, mask) };
+    }
+}
+
+/// The same outside of hits: sends it again.
+pub fn send_held_back() {
+    let Some(thread) = thread::existing() else { return };
+    if thread.pending.load(Relaxed) == 0 || thread.is_ours() || process::is_borrowed() {
+        return;
+    }
+    while own_pending(thread) & !thread.blocked_now() != 0 {
+        let Some(info) = take_pending(thread, !thread.blocked_now()) else { return };
+        // SAFETY: a siginfo the kernel gave us.
+        let _ = unsafe {
+            sys::tgsigqueueinfo(process::pid(), sys::gettid(), info.signal, std::ptr::from_ref(&info).cast())
+        };
+    }
+}
+
+/// In a fork child: nothing is pending, and no other thread is in the middle of a change.
+pub fn after_fork() {
+    for entry in &BELIEVED {
+        let version = entry.version.load(Relaxed);
+        entry.version.store(version.next_multiple_of(2), Relaxed);
+    }
+    for cell in &PROCESS_PENDING.0 {
+        cell.state.store(EMPTY, Relaxed);
+    }
+}
+
+/// Signals of the process that no thread takes.
+struct ProcessPending([PendingCell; PROTECTED.len()]);
+
+struct PendingCell {
+    state: AtomicU32,
+    info: UnsafeCell<SignalInfo>,
+}
+
+const EMPTY: u32 = 0;
+const CHANGING: u32 = 1;
+const FULL: u32 = 2;
+
+// SAFETY: a cell is touched only by whoever set its state to CHANGING.
+unsafe impl Sync for ProcessPending {}
+
+static PROCESS_PENDING: ProcessPending = ProcessPending(
+    [const { PendingCell { state: AtomicU32::new(EMPTY), info: UnsafeCell::new(SignalInfo::new()) } };
+        PROTECTED.len()],
+);
+
+impl ProcessPending {
+    fn put(&self, signal: i32, info: &SignalInfo) {
+        let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
+        let cell = &self.0[at];
+        if cell.state.compare_exchange(EMPTY, CHANGING, SeqCst, Relaxed).is_ok() {
+            // SAFETY: ours while CHANGING.
+            unsafe { *cell.info.get() = *info };
+            cell.state.store(FULL, SeqCst);
+        }
+    }
+
+    fn take(&self, set: u64) -> Option<SignalInfo> {
+        self.0.iter().zip(PROTECTED).filter(|(_, signal)| set & sigbit(*signal) != 0).find_map(|(cell, _)| {
+            cell.state.compare_exchange(FULL, CHANGING, SeqCst, Relaxed).ok()?;
+            // SAFETY: ours while CHANGING.
+            let info = unsafe { *cell.info.get() };
+            cell.state.store(EMPTY, SeqCst);
+            Some(info)
+        })
+    }
+
+    fn mask(&self) -> u64 {
+        let full = self.0.iter().zip(PROTECTED).filter(|(cell, _)| cell.state.load(SeqCst) == FULL);
+        full.fold(0, |mask, (_, signal)| mask | sigbit(signal))
+    }
 }

@@ -80,6 +80,9 @@ pub struct EventRole {
     pub plugin_probe: Box<CUprobe>,
 }
 
+/// What the engine's own consumers do at a hit.
+pub type InternalHandler = fn(&mut Hit<'_>) -> Flow;
+
 /// What a consumer is.
 pub enum Role {
     /// From a config.
@@ -87,7 +90,7 @@ pub enum Role {
     /// From the C API; the struct is the caller's.
     Handlers(*mut CUprobe),
     /// The engine's own. Runs at every hit, nested or not, after all others.
-    Internal(fn(&mut Hit<'_>) -> Flow),
+    Internal(InternalHandler),
 }
 
 /// Whether the displaced instruction runs.
@@ -188,7 +191,7 @@ impl Consumer {
 
     /// Counts a hit that no handler sees. Signal-safe.
     pub fn miss(&self) {
-        if !self.alive.load(Relaxed) {
+        if !self.alive.load(SeqCst) {
             return;
         }
         match self.role {

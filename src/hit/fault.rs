@@ -7,7 +7,7 @@ use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo};
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
-use crate::hit::thread::{self, ThreadState};
+use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
 use crate::hit::{actions, asm, process, trap};
 use crate::insn::slot::SlotPc;
@@ -29,6 +29,10 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
     }
     // SAFETY: the kernel's frame.
     if synchronous && unsafe { recover(signal, info, context) } {
+        return;
+    }
+    // SAFETY: the kernel's frame.
+    if unsafe { actions::hold_back(signal, info) } {
         return;
     }
     match slots::locate(rip) {
@@ -60,12 +64,17 @@ const fn no_one() -> *mut Consumer {
 /// `info` and `context` are this signal's.
 pub unsafe fn recover(signal: i32, info: *const SignalInfo, context: *mut SignalContext) -> bool {
     // SAFETY: the caller's promise.
-    let regs = unsafe { &mut (*context).regs };
+    let regs = unsafe { &raw mut (*context).regs };
+    // SAFETY: as above.
+    let regs = unsafe { &mut *regs };
     let (copy, copied) = asm::safe_copy_recovery();
     if regs.rip == copy {
         if let Some(thread) = thread::existing() {
             // SAFETY: this thread's own cell.
-            unsafe { *thread.copy_fault.get() = *info };
+            let (error, trap_number, cr2) =
+                unsafe { ((*context).error, (*context).trap_number, (*context).cr2) };
+            // SAFETY: this thread's own cell.
+            unsafe { *thread.copy_fault.get() = CopyFault { info: *info, error, trap_number, cr2 } };
         }
         regs.rip = copied;
         return true;
@@ -116,8 +125,15 @@ unsafe fn displaced_faulted(found: InSlot, signal: i32, info: *mut SignalInfo, c
 pub fn emulation_faulted(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>) {
     let Some(thread) = thread else { return };
     // SAFETY: this thread's own cell, filled by `recover` during the emulation just now.
-    let mut info = unsafe { *thread.copy_fault.get() };
+    let CopyFault { mut info, error, trap_number, cr2 } = unsafe { *thread.copy_fault.get() };
     hit.regs.rip = hit.point.at;
+    // A handler of the program's tells reads from writes by these.
+    // SAFETY: the frame of this signal.
+    unsafe {
+        (*hit.context).error = error;
+        (*hit.context).trap_number = trap_number;
+        (*hit.context).cr2 = cr2;
+    }
     let signal = info.signal;
     report(hit, Some(thread), std::ptr::null_mut(), signal, &mut info);
 }
@@ -150,9 +166,17 @@ fn report(
             return;
         }
     }
-    if hit.regs.rip == hit.point.at && is_still_displaced(hit.point) {
-        displace(hit, thread, post);
+    if hit.regs.rip != hit.point.at || !is_still_displaced(hit.point) {
+        return;
     }
+    let Some(thread) = thread else { return displace(hit, None, std::ptr::null_mut()) };
+    // The list may have been freed while the program's handler ran: the one of now, or none.
+    thread.enter();
+    let list = hit.point.consumers.load(SeqCst);
+    // SAFETY: inside a hit: the list is not freed.
+    let wants_post = !post.is_null() && unsafe { list.as_ref() }.is_some_and(|list| list.wants_post);
+    displace(hit, Some(thread), if wants_post { list } else { std::ptr::null_mut() });
+    thread.leave();
 }
 
 fn is_still_displaced(point: &ProbePoint) -> bool {

@@ -61,6 +61,31 @@ impl SignalInfo {
     }
 }
 
+/// In si_errno, which no sender of a signal uses: si_code is not what it says (see [`SignalInfo::disguise`]).
+const DISGUISED: i32 = 0x7570_0000;
+const ORIGINAL_CODE: i32 = 0xFFFF;
+
+impl SignalInfo {
+    /// Makes it one that the kernel lets a thread send to another one: it keeps the codes of kill() and
+    /// tgkill() for itself. The code goes into si_errno.
+    pub fn disguise(&mut self) {
+        if self.code >= 0 || self.code == libc::SI_TKILL {
+            self.errno = DISGUISED | (self.code & ORIGINAL_CODE);
+            self.code = libc::SI_QUEUE;
+        }
+    }
+
+    /// Undoes [`SignalInfo::disguise`], where it was done. Whether it was.
+    pub fn restore(&mut self) -> bool {
+        let disguised = self.code == libc::SI_QUEUE && self.errno & !ORIGINAL_CODE == DISGUISED;
+        if disguised {
+            self.code = i32::from((self.errno & ORIGINAL_CODE) as i16);
+            self.errno = 0;
+        }
+        disguised
+    }
+}
+
 impl Default for SignalInfo {
     fn default() -> Self {
         Self::new()
@@ -71,6 +96,17 @@ impl Default for SignalInfo {
 mod tests {
     use super::*;
     use std::mem::{offset_of, size_of};
+
+    #[test]
+    fn a_disguised_signal_is_restored() {
+        for code in [libc::SI_USER, libc::SI_TKILL, libc::SI_QUEUE, libc::SI_TIMER] {
+            let mut info = SignalInfo { code, ..SignalInfo::new() };
+            info.disguise();
+            assert!(info.code < 0 && info.code != libc::SI_TKILL);
+            info.restore();
+            assert_eq!((info.code, info.errno), (code, 0));
+        }
+    }
 
     #[test]
     fn layouts_are_the_kernels() {

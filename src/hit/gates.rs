@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::actions::{self, SIGNALS};
 use crate::hit::consumer::Flow;
+use crate::hit::frame::SignalInfo;
 use crate::hit::memory::SafeMemory;
 use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
 use crate::hit::trap::Hit;
 use crate::hit::{asm, output, process};
-use crate::regs::{Memory, Reg};
+use crate::regs::{Memory, Reg, Regs};
 use crate::sys::{self, KernelSigaction, SIGSET_SIZE, SysResult};
 
 /// Sanitised copies of masks are kept until the kernel has read them, which is at once; by then so many
@@ -229,7 +230,7 @@ fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]) -> Flow {
             thread.lend();
         }
         thread.end_wait();
-        thread.blocked.store(after & PROTECTED_MASK, Relaxed);
+        thread.blocked.store(after & PROTECTED_MASK, SeqCst);
         // SAFETY: the frame of this signal, complete.
         unsafe { actions::deliver_pending(thread, hit.context, after) };
     }
@@ -263,15 +264,41 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
     let (Some(thread), Some(wanted)) = (thread::current(), SafeMemory.read_u64(set)) else {
         return Flow::Continue;
     };
-    // One that arrives while the thread waits is the kernel's to hand out, blocked or not; only what
-    // came earlier is with us.
+    // One that arrives while the thread waits is the kernel's to hand out, blocked or not; what came
+    // earlier is with us, and what is sent to the process may come to another thread (see `deliver`).
+    if wanted & PROTECTED_MASK != 0 {
+        // What is sent to the process from now on may come here, but not before the sigreturn: it would
+        // be set aside behind the look that follows. No fault and no trap of ours happens until then.
+        thread.begin_accept(wanted);
+        hit.after = Some(accepted);
+        sys::set_signal_mask(!0);
+    }
     let Some(taken) = actions::take_pending(thread, wanted) else { return Flow::Continue };
+    thread.accepts.store(0, Relaxed);
+    hit.after = None;
+    sys::set_signal_mask(!PROTECTED_MASK);
     // SAFETY: a siginfo is 128 plain bytes.
     let bytes = unsafe { std::slice::from_raw_parts(std::ptr::from_ref(&taken).cast::<u8>(), 128) };
     if info != 0 && SafeMemory.write(info, bytes) != bytes.len() {
         return skip(hit, Err(libc::EFAULT));
     }
     skip(hit, Ok(taken.signal as usize))
+}
+
+/// After the wait: a signal that another thread passed on shows the program what was sent.
+fn accepted(thread: &ThreadState, regs: &Regs) {
+    thread.accepts.store(0, Relaxed);
+    let mut head = [0_u8; 16];
+    if regs.rsi == 0 || (regs.rax as i64) <= 0 || SafeMemory.read(regs.rsi, &mut head) != head.len() {
+        return;
+    }
+    let word = |at: usize| i32::from_le_bytes(std::array::from_fn(|byte| head[at + byte]));
+    let mut info = SignalInfo::new();
+    (info.signal, info.errno, info.code) = (word(0), word(4), word(8));
+    if info.restore() {
+        let words = (u64::from(info.code as u32) << 32) | u64::from(info.errno as u32);
+        SafeMemory.write(regs.rsi + 4, &words.to_le_bytes());
+    }
 }
 
 /// Descriptors of ours are not there for the program.
@@ -337,7 +364,7 @@ fn wait(hit: &mut Hit<'_>, mask: u64) -> Flow {
     }
     if mask & PROTECTED_MASK != thread.blocked.load(Relaxed) {
         thread.begin_wait(mask);
-        hit.after = Some(ThreadState::end_wait);
+        hit.after = Some(|thread, _| thread.end_wait());
     }
     Flow::Continue
 }
@@ -385,7 +412,9 @@ fn is_ignored(signal: i32) -> bool {
 /// signals are inherited, and those must be the program's own.
 fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
     let hook = ON_EXEC.load(Acquire);
-    if !hook.is_null() {
+    // A program that is looked for in folder after folder (execvp) ends this one only where it is found.
+    let found = hit.regs.rax as i64 != libc::SYS_execve || sys::is_executable(args[0] as usize);
+    if !hook.is_null() && found {
         // SAFETY: stored from an ExecHook in start().
         let hook = unsafe { std::mem::transmute::<*mut (), ExecHook>(hook) };
         args[envp] = hook(args[envp]);
@@ -408,6 +437,9 @@ fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
     let mask = unsafe { (*hit.context).mask };
     let ours = sys::set_signal_mask((mask & !PROTECTED_MASK) | blocked);
     let number = hit.regs.rax as i64;
+    // A child that borrows our memory does not come back from here: the hit must not look unfinished to
+    // the thread it borrowed from.
+    let depth = thread::existing().map_or(0, ThreadState::suspend);
     // SAFETY: the program's own call with its own arguments; where it succeeds nothing of us is left.
     let result = unsafe {
         sys::syscall6(
@@ -420,6 +452,9 @@ fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
             args[5] as usize,
         )
     };
+    if let Some(thread) = thread::existing() {
+        thread.resume(depth);
+    }
     sys::set_signal_mask(ours);
     for (signal, ignored) in ignored {
         if ignored {

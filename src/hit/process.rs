@@ -16,6 +16,8 @@ pub struct ProcessPage {
     pub finished: AtomicU32,
     /// The registry's lock word.
     pub registry_lock: AtomicU32,
+    /// The event log was opened by this process: from now on it is continued.
+    pub log_begun: AtomicU32,
     /// Clock when the process began to be traced, ns.
     pub start_ns: AtomicU64,
 }
@@ -28,6 +30,7 @@ static FALLBACK: ProcessPage = ProcessPage {
     pid: AtomicI32::new(0),
     finished: AtomicU32::new(0),
     registry_lock: AtomicU32::new(0),
+    log_begun: AtomicU32::new(0),
     start_ns: AtomicU64::new(0),
 };
 

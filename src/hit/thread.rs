@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, 
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::frame::SignalInfo;
 use crate::hit::{asm, process};
+use crate::regs::Regs;
 use crate::sys;
 use crate::trace::LineBuf;
 use crate::trace::record::RecordBuf;
@@ -29,7 +30,7 @@ pub const PROTECTED_MASK: u64 = sys::sigbit(libc::SIGTRAP)
 const WAITING: u64 = sys::sigbit(libc::SIGKILL);
 
 /// What a gate does after its system call returned.
-pub type AfterCall = fn(&ThreadState);
+pub type AfterCall = fn(&ThreadState, &Regs);
 
 /// A displaced instruction between its two traps.
 #[derive(Default)]
@@ -44,6 +45,19 @@ pub struct StepRecord {
     pub after: AtomicPtr<()>,
 }
 
+/// A fault as the processor reported it.
+#[derive(Clone, Copy)]
+pub struct CopyFault {
+    /// Its siginfo.
+    pub info: SignalInfo,
+    /// Page-fault error code.
+    pub error: u64,
+    /// Vector.
+    pub trap_number: u64,
+    /// Address of the page fault.
+    pub cr2: u64,
+}
+
 /// One thread's state. Written by its thread only, but for what is atomic and says so.
 pub struct ThreadState {
     /// Owner; 0 is free. Written by whoever claims the state.
@@ -54,6 +68,8 @@ pub struct ThreadState {
     pub depth: AtomicU32,
     /// The consumer whose handler runs now. Read by unregister.
     pub running: AtomicPtr<Consumer>,
+    /// The consumer for which this thread counts a hit as missed. Read by unregister.
+    pub missing: AtomicPtr<Consumer>,
     /// The consumer this thread waits for in unregister. Read by other waiters, to break a circle.
     pub waiting_for: AtomicPtr<Consumer>,
     /// Greater than 0 while our own code runs outside a hit: hits then are ours, not the program's.
@@ -69,6 +85,8 @@ pub struct ThreadState {
     /// While a system call waits with a mask of its own (sigsuspend and its kin): which of them that
     /// mask blocks, with [`WAITING`].
     pub waiting: AtomicU64,
+    /// Which of them it waits for in sigwait and its kin. Cleared by whoever sends it one.
+    pub accepts: AtomicU64,
     /// A vfork child runs on this thread's TLS while its parent waits: what it does to our signals is
     /// kept apart. Its pid, or 0.
     pub borrower: AtomicI32,
@@ -86,8 +104,8 @@ pub struct ThreadState {
     pub steps: [StepRecord; STEPS],
     /// The siginfo of the pending ones.
     pub pending_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
-    /// The siginfo of the last fault in [`asm::uprobe_safe_copy`].
-    pub copy_fault: UnsafeCell<SignalInfo>,
+    /// The last fault in [`asm::uprobe_safe_copy`].
+    pub copy_fault: UnsafeCell<CopyFault>,
     /// The thread's name.
     pub comm: UnsafeCell<[u8; 16]>,
     /// The event being made.
@@ -190,6 +208,7 @@ pub fn after_fork() {
         if std::ptr::eq(state, mine) {
             state.tid.store(sys::gettid(), Relaxed);
             state.comm_known.store(false, Relaxed);
+            state.pending.store(0, Relaxed);
         } else {
             state.reset();
             state.tid.store(0, Release);
@@ -203,11 +222,13 @@ impl ThreadState {
         self.sequence.store(sequence + (sequence & 1), Relaxed);
         self.depth.store(0, Relaxed);
         self.running.store(std::ptr::null_mut(), Relaxed);
+        self.missing.store(std::ptr::null_mut(), Relaxed);
         self.waiting_for.store(std::ptr::null_mut(), Relaxed);
         self.library.store(0, Relaxed);
         self.recovery.store(0, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
+        self.accepts.store(0, Relaxed);
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
         self.comm_known.store(false, Relaxed);
@@ -264,6 +285,18 @@ impl ThreadState {
         }
     }
 
+    /// Whether our own code is at work in this thread: a hit, a handler, a change of the registry.
+    pub fn is_ours(&self) -> bool {
+        self.depth.load(Relaxed) > 0
+            || self.library.load(Relaxed) > 0
+            || !self.running.load(Relaxed).is_null()
+    }
+
+    /// A sigwait is about to take one of `signals`.
+    pub fn begin_accept(&self, signals: u64) {
+        self.accepts.store(signals & PROTECTED_MASK, SeqCst);
+    }
+
     /// A system call is about to wait with `mask` in force.
     pub fn begin_wait(&self, mask: u64) {
         self.waiting.store((mask & PROTECTED_MASK) | WAITING, Relaxed);
@@ -311,6 +344,13 @@ impl ThreadState {
     #[must_use]
     pub fn step(&self, slot: u64) -> Option<&StepRecord> {
         self.steps.iter().find(|step| step.slot.load(Relaxed) == slot)
+    }
+
+    /// Gives up the step at `slot`, which will not be finished.
+    pub fn drop_step(&self, slot: u64) {
+        if let Some(record) = self.step(slot) {
+            record.slot.store(0, Release);
+        }
     }
 
     /// The thread's name, asked for once and kept until it changes (see `gates`).

@@ -46,7 +46,11 @@ pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, cont
         }
     }
     // SAFETY: the kernel's frame and arguments, passed on.
-    unsafe { actions::deliver(signal, info, context) };
+    unsafe {
+        if !actions::hold_back(signal, info) {
+            actions::deliver(signal, info, context);
+        }
+    }
 }
 
 /// Handles an int3 of ours: a probe's, or the one behind a stepped instruction. False: it is neither.
@@ -92,11 +96,11 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
             unsafe { (*context).regs.rip = found.at };
             return true;
         }
-        // Its object is gone: whose int3 this is, we don't know, but not ours.
-        if found.gone.load(Acquire) {
+        // Ours is there only while `armed` says so: this one is somebody else's, unless it was armed
+        // in this moment.
+        if found.gone.load(Acquire) || !found.armed.load(Acquire) {
             return false;
         }
-        // Disarmed, and the byte not restored yet, or armed in this moment: run it displaced.
     }
     // SAFETY: the caller's promise; nobody else touches the frame.
     let regs = unsafe { &mut (*context).regs };
@@ -121,6 +125,8 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
         displace(&mut hit, Some(thread), post);
     }
     thread.leave();
+    // SAFETY: the caller's promise.
+    unsafe { actions::end_hit(thread, context) };
     true
 }
 
@@ -142,7 +148,10 @@ fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState)
             continue;
         }
         if nested {
+            // As with `running` below: unregister waits for both.
+            thread.missing.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
             consumer.miss();
+            thread.missing.store(std::ptr::null_mut(), Release);
             continue;
         }
         thread.running.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
@@ -204,7 +213,7 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
     let after = record.after.load(Relaxed);
     if !after.is_null() {
         // SAFETY: stored from an AfterCall by begin_step.
-        unsafe { std::mem::transmute::<*mut (), AfterCall>(after)(thread) };
+        unsafe { std::mem::transmute::<*mut (), AfterCall>(after)(thread, regs) };
     }
     thread.enter();
     let post = record.consumers.load(Relaxed);
@@ -212,6 +221,8 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
     run_posts(post, &mut hit, thread);
     record.slot.store(0, Release);
     thread.leave();
+    // SAFETY: the caller's promise.
+    unsafe { actions::end_hit(thread, context) };
 }
 
 /// The post_handlers of a list.

@@ -35,14 +35,16 @@ impl Registry {
     ) -> Result<&'static ProbePoint, Refusal> {
         let at = resolved.link.at(module.bias);
         if let Some(known) = live_point(at.0) {
-            return Ok(known);
+            return still_the_same(known);
         }
         if !file.is_executable(resolved.link) {
             return Err(Refusal::NotExecutable { offset: resolved.offset.0 });
         }
-        // Where a symbol begins, an instruction begins: its own decode below is all there is to check.
-        let at_symbol = resolved.symbol.is_some() && resolved.symbol_offset == 0;
-        if let (Some(bounds), false) = (&resolved.bounds, at_symbol) {
+        if is_in_rseq(module, file, at) {
+            let why = "it is inside a restartable sequence (rseq), which any trap aborts";
+            return Err(Refusal::Denied { why });
+        }
+        if let Some(bounds) = &resolved.bounds {
             elf::boundary::check(file, resolved.link, bounds)?;
         }
         let memory = read_text(at.0);
@@ -64,7 +66,7 @@ impl Registry {
     /// The same for an address without a symbol: what an IFUNC chose, a gate, an address of the C API.
     pub(super) fn prepare_address(&mut self, at: u64) -> Result<&'static ProbePoint, Refusal> {
         if let Some(known) = live_point(at) {
-            return Ok(known);
+            return still_the_same(known);
         }
         let found = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let Some(module) = found else {
@@ -226,6 +228,9 @@ impl Registry {
                     point.armed.store(false, SeqCst);
                     self.refuse_at(point, &Refusal::TextNotWritable { errno });
                 }
+            } else if byte_at(point.at).is_some_and(|byte| byte != INT3) {
+                // Not ours any more: the object went away, or somebody wrote there after us.
+                point.armed.store(false, SeqCst);
             } else if self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok() {
                 point.armed.store(false, SeqCst);
             }
@@ -239,12 +244,53 @@ impl Registry {
                 instance.refusal = Some(refusal.clone());
             }
         }
+        // They don't know of it any more, and could not take themselves off later.
+        self.publish(point, Vec::new());
     }
+}
+
+/// Whether `at` is in a critical section of rseq(2), as the object's `__rseq_cs` describes them: there
+/// the kernel moves a trapping thread to the abort handler before we see it.
+fn is_in_rseq(module: &Module, file: &ElfFile, at: RuntimeAddr) -> bool {
+    /// `struct rseq_cs`: version and flags, start, length, abort handler (linux/rseq.h).
+    const ENTRY: u64 = 32;
+    const MOST: u64 = 4096;
+    let Some((link, size)) = file.section_in_memory("__rseq_cs") else { return false };
+    let table = link.at(module.bias);
+    (0..(size / ENTRY).min(MOST)).any(|index| {
+        let entry = table.add(index * ENTRY).0;
+        match (SafeMemory.read_u64(entry + 8), SafeMemory.read_u64(entry + 16)) {
+            (Some(start), Some(length)) => at.0.wrapping_sub(start) < length,
+            _ => false,
+        }
+    })
 }
 
 /// The usable point at `at`, if there is one.
 fn live_point(at: u64) -> Option<&'static ProbePoint> {
     point::lookup(at).filter(|point| !point.gone.load(Acquire))
+}
+
+fn byte_at(at: u64) -> Option<u8> {
+    let mut byte = [0];
+    (SafeMemory.read(at, &mut byte) == 1).then_some(byte[0])
+}
+
+/// A place that was probed before: nobody has written there since.
+fn still_the_same(point: &'static ProbePoint) -> Result<&'static ProbePoint, Refusal> {
+    if point.armed.load(Relaxed) {
+        return Ok(point);
+    }
+    let memory = read_text(point.at);
+    let original = point.displaced.original();
+    if memory.starts_with(original) {
+        Ok(point)
+    } else if memory.first() == Some(&INT3) {
+        Err(Refusal::ForeignBreakpoint)
+    } else {
+        let len = original.len().min(memory.len());
+        Err(Refusal::TextChanged { file: original.to_vec(), memory: memory[..len].to_vec() })
+    }
 }
 
 fn has_listener(point: &ProbePoint) -> bool {

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
 use crate::hit::thread::{LibrarySection, PROTECTED_MASK};
-use crate::hit::{asm, clock, process};
+use crate::hit::{actions, asm, clock, process};
 use crate::probe::Registry;
 use crate::sys;
 
@@ -106,6 +106,7 @@ fn hold<R>(rounds: u32, work: impl FnOnce() -> R) -> Result<R, Busy> {
         })
     };
     sys::set_signal_mask(mask);
+    actions::send_held_back();
     result
 }
 
@@ -139,6 +140,8 @@ pub extern "C" fn before_fork() {
 
 /// pthread_atfork, in the parent and in the child (whose page was wiped: released already).
 pub extern "C" fn after_fork() {
+    // Now, not at the child's first hit: that may be in a child of its own that borrows its memory.
+    process::check_fork();
     let word = &process::page().registry_lock;
     if word.load(Relaxed) == sys::gettid() as u32 {
         release();

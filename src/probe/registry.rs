@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering::*;
 use crate::code::{Arenas, Poker};
 use crate::elf::{ElfFile, FileId};
 use crate::error::Refusal;
-use crate::hit::consumer::{CUprobe, Consumer, Flow, Role};
-use crate::hit::trap::Hit;
+use crate::hit::consumer::{CUprobe, Consumer, InternalHandler, Role};
 use crate::place::Place;
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{Module, list_modules, with_objects_held};
@@ -80,7 +79,7 @@ impl Registry {
     /// The linker's hook: objects were mapped or unmapped. What is new is not relocated yet; what was
     /// there before certainly is. `on_relocated` is called before a new object's first own function,
     /// where a probe waits for that.
-    pub fn objects_mapped(&mut self, on_relocated: fn(&mut Hit<'_>) -> Flow) {
+    pub fn objects_mapped(&mut self, on_relocated: InternalHandler) {
         let before = std::mem::take(&mut self.modules);
         let now = list_modules();
         self.retry(|_| true);
@@ -160,7 +159,8 @@ impl Registry {
             }
             consumers.push(instance.consumer);
         }
-        self.settle(&restore);
+        // Nothing is unmapped, and something else mapped there, between the look and the write.
+        with_objects_held(|| self.settle(&restore));
         consumers
     }
 
@@ -183,7 +183,7 @@ impl Registry {
             instance.consumer().alive.store(on && !crashed, SeqCst);
             points.extend(instance.points.iter().copied());
         }
-        self.settle(&points);
+        with_objects_held(|| self.settle(&points));
         self.publish_addresses();
         self.retirement.reclaim();
     }
@@ -192,14 +192,34 @@ impl Registry {
     ///
     /// # Errors
     /// As for any probe.
-    pub fn register_internal(&mut self, at: u64, run: fn(&mut Hit<'_>) -> Flow) -> Result<(), Refusal> {
-        let point = self.prepare_address(at)?;
-        self.arenas.flush(&mut self.poker).map_err(|errno| Refusal::TextNotWritable { errno })?;
-        let consumer = Consumer::new(Role::Internal(run), String::new(), String::new());
-        consumer.alive.store(true, Relaxed);
-        self.attach(point, Box::leak(Box::new(consumer)));
-        self.settle(&[point]);
-        if point.armed.load(Relaxed) { Ok(()) } else { Err(Refusal::TextNotWritable { errno: libc::EIO }) }
+    pub fn register_internal(&mut self, at: u64, run: InternalHandler) -> Result<(), Refusal> {
+        self.register_internals(&[(at, run)]).pop().map_or(Ok(()), |(_, refusal)| Err(refusal))
+    }
+
+    /// The same for many at once: everything is ready before the first byte is written. Returns those
+    /// that are refused.
+    pub fn register_internals(&mut self, wanted: &[(u64, InternalHandler)]) -> Vec<(u64, Refusal)> {
+        let mut refused = Vec::new();
+        let mut ready = Vec::new();
+        for (at, run) in wanted {
+            match self.prepare_address(*at) {
+                Ok(point) => ready.push((point, *run)),
+                Err(refusal) => refused.push((*at, refusal)),
+            }
+        }
+        if let Err(errno) = self.arenas.flush(&mut self.poker) {
+            refused.extend(ready.drain(..).map(|(point, _)| (point.at, Refusal::TextNotWritable { errno })));
+        }
+        for (point, run) in &ready {
+            let consumer = Consumer::new(Role::Internal(*run), String::new(), String::new());
+            consumer.alive.store(true, Relaxed);
+            self.attach(point, Box::leak(Box::new(consumer)));
+        }
+        let points: Vec<_> = ready.iter().map(|(point, _)| *point).collect();
+        self.settle(&points);
+        let unarmed = points.iter().filter(|point| !point.armed.load(Relaxed));
+        refused.extend(unarmed.map(|point| (point.at, Refusal::TextNotWritable { errno: libc::EIO })));
+        refused
     }
 
     /// The parsed file of a module; parsed once.

@@ -60,9 +60,27 @@ fn holds_in_step(state: &ThreadState, list: *mut ConsumerList) -> bool {
         .any(|step| step.slot.load(SeqCst) != 0 && (list.is_null() || step.consumers.load(Acquire) == list))
 }
 
+/// Whether the thread of `state` waits, itself or through others that wait in their handlers, for the
+/// handler of `consumer` to end.
+fn leads_to(state: &ThreadState, consumer: *mut Consumer) -> bool {
+    /// Longest circle that is seen: more handlers than this never wait for each other in practice.
+    const LONGEST: usize = 64;
+    let mut awaited = state.waiting_for.load(SeqCst);
+    for _ in 0..LONGEST {
+        if awaited.is_null() || awaited == consumer {
+            return awaited == consumer;
+        }
+        let holder = thread::all()
+            .find(|other| other.running.load(SeqCst) == awaited && !other.waiting_for.load(SeqCst).is_null());
+        let Some(holder) = holder else { return false };
+        awaited = holder.waiting_for.load(SeqCst);
+    }
+    false
+}
+
 /// Waits until no thread runs a handler of `consumer`, which is not alive any more. The caller's own
 /// handler, if that is where it calls from, does not count; nor does a thread that itself waits for
-/// the caller's handler to end (two handlers that unregister each other).
+/// the caller's handler to end (handlers that unregister each other in a circle).
 pub fn wait_until_idle(consumer: *const Consumer) {
     let me = thread::current();
     let mine = me.map_or(std::ptr::null_mut(), |me| me.running.load(Relaxed));
@@ -74,8 +92,10 @@ pub fn wait_until_idle(consumer: *const Consumer) {
             continue;
         }
         let mut rounds = 0_u32;
-        while state.running.load(SeqCst).cast_const() == consumer {
-            let circle = !mine.is_null() && state.waiting_for.load(SeqCst) == mine;
+        while state.running.load(SeqCst).cast_const() == consumer
+            || state.missing.load(SeqCst).cast_const() == consumer
+        {
+            let circle = !mine.is_null() && leads_to(state, mine);
             if circle
                 || (rounds > 1000 && !sys::thread_exists(crate::hit::process::pid(), state.tid.load(Relaxed)))
             {

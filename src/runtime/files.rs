@@ -47,7 +47,8 @@ pub fn open_log(naming: &Naming, template: &str) -> Result<i32, i32> {
     let fd = Fd::open(&path, libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_NOCTTY, 0o666)?;
     let regular = fd.stat()?.st_mode & libc::S_IFMT == libc::S_IFREG;
     if regular && lock(&fd, libc::LOCK_EX | libc::LOCK_NB) {
-        if !written_by_this_process(&path) {
+        // Opened again (the program closed all it had) it goes on, whoever's events it begins with.
+        if process::page().log_begun.swap(1, Relaxed) == 0 && !written_by_this_process(&path) {
             // SAFETY: no pointers.
             let _ = unsafe { sys::syscall3(libc::SYS_ftruncate, fd.raw() as usize, 0, 0) };
         }

@@ -6,7 +6,9 @@
 
 use std::path::Path;
 
+use crate::addr::{LinkAddr, RuntimeAddr};
 use crate::elf::{self, ElfFile};
+use crate::hit::consumer::InternalHandler;
 use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
 use crate::hit::output;
 use crate::insn;
@@ -20,54 +22,88 @@ const MOV_EAX: u8 = 0xB8;
 /// `syscall`.
 const SYSCALL: [u8; 2] = [0x0F, 0x05];
 
-/// Gates libc in this process.
-pub fn install(registry: &mut Registry) {
+/// What to gate, found once.
+#[derive(Debug, Default)]
+pub struct Gates {
+    /// Sites of rt_sigprocmask that can only block (`how` is SIG_BLOCK in the code itself).
+    blocking: Vec<u64>,
+    /// All others: address, system call.
+    others: Vec<(u64, i64)>,
+    exit: Option<u64>,
+    by_number: Option<u64>,
+}
+
+/// Looks for the sites in libc.
+pub fn find(registry: &mut Registry) -> Gates {
     let Some(libc) = registry.modules.iter().find(|module| is_libc(module)).cloned() else {
         say(Level::Warn, "libc.so.6 is not among the objects: the program could take our signals");
-        return;
+        return Gates::default();
     };
     let file = match registry.file(&libc) {
         Ok(file) => file,
         Err(refusal) => {
             say(Level::Warn, &format!("system calls of libc are not gated: {refusal}"));
-            return;
+            return Gates::default();
         }
     };
-    let mut found = 0;
-    let mut signal_sites = 0;
     let mut gated = GATED.to_vec();
     if output::has_guarded() {
         gated.extend(GATED_FOR_DESCRIPTORS);
     }
+    let mut gates = Gates {
+        exit: symbol(&file, "_exit").map(|link| link.at(libc.bias).0),
+        by_number: direct_call(&libc, &file),
+        ..Gates::default()
+    };
     for (at, number) in sites(&libc, &file, &gated) {
-        match registry.register_internal(at, on_syscall) {
-            Ok(()) => {
-                found += 1;
-                signal_sites += usize::from(number == libc_number_sigprocmask());
-            }
-            Err(refusal) => say(Level::Warn, &format!("gate at {at:#x} (system call {number}): {refusal}")),
+        if number == libc::SYS_rt_sigprocmask && only_blocks(&file, RuntimeAddr(at).link(libc.bias)) {
+            gates.blocking.push(at);
+        } else {
+            gates.others.push((at, number));
         }
     }
-    let exit = symbol(&file, "_exit").map(|link| link.at(libc.bias).0);
-    match exit.map(|at| registry.register_internal(at, on_exit)) {
-        Some(Ok(())) => {}
-        Some(Err(refusal)) => say(Level::Warn, &format!("no report at _exit: {refusal}")),
-        None => say(Level::Warn, "no report at _exit: libc has no such symbol"),
+    if gates.exit.is_none() {
+        say(Level::Warn, "no report at _exit: libc has no such symbol");
     }
-    // Whatever the program calls by number.
-    if let Some(at) = direct_call(&libc, &file)
-        && let Err(refusal) = registry.register_internal(at, on_syscall)
-    {
-        say(Level::Warn, &format!("syscall() is not gated: {refusal}"));
-    }
-    if signal_sites == 0 {
+    if !gates.others.iter().any(|(_, number)| *number == libc::SYS_rt_sigprocmask) {
         say(Level::Warn, "libc's rt_sigprocmask was not found: a program that blocks SIGTRAP will die");
     }
-    say(Level::Debug, &format!("{found} system-call sites of libc gated"));
+    gates
 }
 
-const fn libc_number_sigprocmask() -> i64 {
-    libc::SYS_rt_sigprocmask
+/// Arms the sites that only block: from here on no thread newly blocks our signals there, and one that
+/// did before does not meet an int3 while it does.
+pub fn arm_blocking(registry: &mut Registry, gates: &Gates) {
+    let wanted: Vec<(u64, InternalHandler)> =
+        gates.blocking.iter().map(|at| (*at, on_syscall as InternalHandler)).collect();
+    arm(registry, &wanted);
+}
+
+/// Arms all others. No thread may have SIGTRAP blocked.
+pub fn arm_others(registry: &mut Registry, gates: &Gates) {
+    let mut wanted: Vec<(u64, InternalHandler)> =
+        gates.others.iter().map(|(at, _)| (*at, on_syscall as InternalHandler)).collect();
+    // Whatever the program calls by number.
+    wanted.extend(gates.by_number.map(|at| (at, on_syscall as InternalHandler)));
+    wanted.extend(gates.exit.map(|at| (at, on_exit as InternalHandler)));
+    arm(registry, &wanted);
+    say(Level::Debug, &format!("{} system-call sites of libc gated", gates.blocking.len() + wanted.len()));
+}
+
+fn arm(registry: &mut Registry, wanted: &[(u64, InternalHandler)]) {
+    for (at, refusal) in registry.register_internals(wanted) {
+        say(Level::Warn, &format!("the gate at {at:#x}: {refusal}"));
+    }
+}
+
+/// Whether the last write to edi before the `syscall` at `site` makes it SIG_BLOCK, which is 0.
+fn only_blocks(file: &ElfFile, site: LinkAddr) -> bool {
+    const XOR_EDI_EDI: [u8; 2] = [0x31, 0xFF];
+    let Some(bounds) = file.bounds_at(site) else { return false };
+    let before: Vec<LinkAddr> =
+        elf::boundary::starts(file, &bounds).flatten().take_while(|start| *start < site).collect();
+    // As far back as the number may be: nothing between but plain instructions.
+    before.iter().rev().take(MOST_BETWEEN).any(|start| file.bytes_at(*start, 2) == XOR_EDI_EDI)
 }
 
 fn is_libc(module: &Module) -> bool {
@@ -78,7 +114,7 @@ fn is_libc(module: &Module) -> bool {
         })
 }
 
-fn symbol(file: &ElfFile, name: &str) -> Option<crate::addr::LinkAddr> {
+fn symbol(file: &ElfFile, name: &str) -> Option<LinkAddr> {
     let place = crate::place::parse(&format!("libc.so.6:{name}")).ok()?;
     elf::resolve(&place, file, &elf::NoFiles).ok()?.first().map(|found| found.link)
 }
@@ -108,13 +144,7 @@ fn sites(module: &Module, file: &ElfFile, gated: &[i64]) -> Vec<(u64, i64)> {
 }
 
 /// The gated number that a `syscall` at `text[at..]` certainly makes.
-fn number_of(
-    file: &ElfFile,
-    base: crate::addr::LinkAddr,
-    text: &[u8],
-    at: usize,
-    gated: &[i64],
-) -> Option<i64> {
+fn number_of(file: &ElfFile, base: LinkAddr, text: &[u8], at: usize, gated: &[i64]) -> Option<i64> {
     const WINDOW: usize = 64;
     let from = at.saturating_sub(WINDOW);
     // The nearest `mov eax, imm32` with a number of ours, then a decode that meets the syscall.

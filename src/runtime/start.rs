@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use once_cell::sync::OnceCell;
 
@@ -39,11 +39,64 @@ pub struct Settings {
 
 /// Set when there is a config.
 pub static SETTINGS: OnceCell<Settings> = OnceCell::new();
-static ENGINE: OnceCell<()> = OnceCell::new();
+static BASE: OnceCell<()> = OnceCell::new();
+static FOUND: OnceCell<gates::Gates> = OnceCell::new();
+static GATED: OnceCell<()> = OnceCell::new();
 
-/// Starts the engine where it does not run yet.
-pub fn engine() {
-    ENGINE.get_or_init(|| {
+/// Thread that is starting the engine, or [`FORKING`]; 0: nobody. The cells above are only filled under it:
+/// a fork in the middle of that would leave the child one that is being filled for ever.
+static STARTER: AtomicU32 = AtomicU32::new(0);
+/// In [`STARTER`]: a fork is under way.
+const FORKING: u32 = u32::MAX;
+/// How long a fork waits for a start, in rounds of about a millisecond.
+const PATIENCE: u32 = 2000;
+
+/// Takes [`STARTER`] for `owner`.
+fn begin_start(owner: u32, mut rounds: u32) -> Result<(), i32> {
+    while let Err(other) = STARTER.compare_exchange(0, owner, Acquire, Relaxed) {
+        let is_cut_off = other != FORKING && !sys::thread_exists(sys::getpid(), other as i32);
+        if other == owner || rounds == 0 || is_cut_off {
+            return Err(-libc::ENOSYS);
+        }
+        rounds -= 1;
+        sys::futex_wait(&STARTER, other);
+    }
+    Ok(())
+}
+
+fn end_start() {
+    STARTER.store(0, Release);
+    sys::futex_wake(&STARTER);
+}
+
+/// Runs `work` as the one thread that starts the engine.
+fn starting(work: impl FnOnce() -> Result<(), i32>) -> Result<(), i32> {
+    begin_start(sys::gettid() as u32, u32::MAX)?;
+    let result = work();
+    end_start();
+    result
+}
+
+/// Signals, clock, registry: what has to be there before anything can be read or probed.
+///
+/// # Errors
+/// -ENOSYS in a child that was forked while another thread was at this.
+pub fn base() -> Result<(), i32> {
+    if BASE.get().is_some() {
+        return Ok(());
+    }
+    starting(|| {
+        start_base();
+        Ok(())
+    })
+}
+
+fn start_base() {
+    BASE.get_or_init(|| {
+        // SAFETY: functions that only take and release our locks.
+        unsafe {
+            libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
+        }
         process::start(on_fork_child);
         let _section = thread::LibrarySection::enter();
         output::keep_stderr();
@@ -53,37 +106,89 @@ pub fn engine() {
         hit_gates::start(report::finish, before_exec);
         actions::start(|_signal| report::finish());
         lock::start(Registry::new());
-        // SAFETY: functions that only take and release our lock.
-        unsafe {
-            libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
-        }
-        let installed = lock::with(|registry| {
-            gates::install(registry);
-            watch::install(registry);
-        });
-        if let Err(busy) = installed {
-            say(Level::Error, &format!("the engine did not start: {busy:?}"));
-        }
     });
 }
 
+/// Starts the engine where it does not run yet.
+///
+/// # Errors
+/// As [`base`]; -EAGAIN where another thread keeps SIGTRAP blocked: any breakpoint it met would kill the process.
+/// Only possible when the first call comes after such a thread was started.
+pub fn engine() -> Result<(), i32> {
+    if GATED.get().is_some() {
+        return Ok(());
+    }
+    starting(start_engine)
+}
+
+fn start_engine() -> Result<(), i32> {
+    start_base();
+    let gated = GATED.get_or_try_init(|| {
+        let _section = thread::LibrarySection::enter();
+        let unusable = |_| -libc::ENOSYS;
+        if FOUND.get().is_none() {
+            let found = lock::with(|registry| {
+                let found = gates::find(registry);
+                gates::arm_blocking(registry, &found);
+                found
+            })
+            .map_err(unusable)?;
+            let _ = FOUND.set(found);
+        }
+        wait_for_unblocked_threads()?;
+        lock::with(|registry| {
+            if let Some(found) = FOUND.get() {
+                gates::arm_others(registry, found);
+            }
+            watch::install(registry);
+        })
+        .map_err(unusable)
+    });
+    gated.copied()
+}
+
+/// libc blocks all signals for moments (in pthread_create, at a thread's beginning and end): a thread
+/// that is in one when the first breakpoints are written must get out of it first.
+fn wait_for_unblocked_threads() -> Result<(), i32> {
+    /// About a second altogether.
+    const ROUNDS: u32 = 1000;
+    let me = sys::gettid();
+    let is_blocking = |tid: &i32| {
+        *tid != me && sys::blocked_signals(*tid).is_some_and(|mask| mask & sys::sigbit(libc::SIGTRAP) != 0)
+    };
+    for _ in 0..ROUNDS {
+        if !sys::thread_ids().iter().any(is_blocking) {
+            return Ok(());
+        }
+        sys::sleep_ms(1);
+    }
+    Err(-libc::EAGAIN)
+}
+
 unsafe extern "C" fn before_fork() {
+    let _ = begin_start(FORKING, PATIENCE);
     lock::before_fork();
 }
 
 unsafe extern "C" fn after_fork() {
     lock::after_fork();
+    if STARTER.load(Relaxed) == FORKING {
+        end_start();
+    }
 }
 
 /// A child with memory of its own: its counts, its clock, its files are its own.
 fn on_fork_child() {
     thread::after_fork();
+    actions::after_fork();
     consumer::reset_all();
     files::forget_report();
     process::page().start_ns.store(clock::now_ns(), Relaxed);
     if let Some(settings) = SETTINGS.get() {
         if settings.output.path.as_deref().is_some_and(|path| path.contains("%p")) {
             output::forget();
+        } else {
+            process::page().log_begun.store(1, Relaxed);
         }
         if !settings.follow {
             process::page().finished.store(process::SILENT, Relaxed);
@@ -163,8 +268,20 @@ pub struct Environment {
     pub config: String,
     /// UPROBE_LOG.
     pub level: String,
-    /// UPROBE_STRICT is `1`.
-    pub strict: bool,
+    /// UPROBE_STRICT.
+    pub strictness: Strictness,
+}
+
+/// What a wrong config or a probe that can't be armed means.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Strictness {
+    /// It is reported, and the program runs.
+    #[default]
+    Lenient,
+    /// The process ends.
+    Strict,
+    /// Another program was meant, which executed this one: a function this one lacks is no mistake.
+    Inherited,
 }
 
 /// The main job: reads the config, arms what can be, reports what can't.
@@ -172,13 +289,14 @@ pub fn initialise(environment: &Environment) {
     if environment.config.is_empty() {
         return;
     }
+    let strict = environment.strictness == Strictness::Strict;
     output::keep_stderr();
     super::messages::set_level(&environment.level);
     let loaded = match read_config(&environment.config) {
         Ok(loaded) => loaded,
         Err(message) => {
             say(Level::Error, &message);
-            stop_if(environment.strict);
+            stop_if(strict);
             return;
         }
     };
@@ -189,8 +307,13 @@ pub fn initialise(environment: &Environment) {
         };
         say(level, &diagnostic.to_string());
     }
-    stop_if(environment.strict && loaded.has_errors());
-    engine();
+    stop_if(strict && loaded.has_errors());
+    if let Err(errno) = engine() {
+        let error = std::io::Error::from_raw_os_error(-errno);
+        say(Level::Error, &format!("the engine did not start: {error}"));
+        stop_if(strict);
+        return;
+    }
     let config = loaded.config;
     let naming = naming();
     let settings = Settings {
@@ -200,10 +323,10 @@ pub fn initialise(environment: &Environment) {
         config_path: absolute(&environment.config, &naming),
         naming,
     };
-    open_output(&settings, environment.strict);
+    open_output(&settings, strict);
     let _ = SETTINGS.set(settings);
-    let refused = install(config.probes);
-    stop_if(environment.strict && refused);
+    let refused = install(config.probes, environment.strictness);
+    stop_if(strict && refused);
 }
 
 fn stop_if(strict: bool) {
@@ -265,7 +388,7 @@ fn open_output(settings: &Settings, strict: bool) {
 }
 
 /// Registers the config's probes; reports what can't be armed. Whether any was refused.
-fn install(probes: Vec<ProbeSpec>) -> bool {
+fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
     let mut refused = false;
     let mut requests = Vec::new();
     for spec in probes {
@@ -294,7 +417,7 @@ fn install(probes: Vec<ProbeSpec>) -> bool {
     }
     let reported = lock::with(|registry| {
         registry.register(requests);
-        report_refusals(registry)
+        report_refusals(registry, strictness)
     });
     match reported {
         Ok(any) => refused | any,
@@ -305,7 +428,7 @@ fn install(probes: Vec<ProbeSpec>) -> bool {
     }
 }
 
-fn report_refusals(registry: &Registry) -> bool {
+fn report_refusals(registry: &Registry, strictness: Strictness) -> bool {
     let mut any = false;
     let mut armed = 0;
     for request in registry.requests.iter().flatten() {
@@ -315,7 +438,8 @@ fn report_refusals(registry: &Registry) -> bool {
                 any = true;
                 return;
             }
-            let pending = refusal.is_pending();
+            let absent = strictness == Strictness::Inherited && matches!(refusal, Refusal::NoSymbol { .. });
+            let pending = refusal.is_pending() || absent;
             let (severity, level) = if pending {
                 (config::Severity::Warning, Level::Info)
             } else {

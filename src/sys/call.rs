@@ -76,10 +76,24 @@ pub fn thread_exists(pid: i32, tid: i32) -> bool {
     tgkill(pid, tid, 0) != Err(libc::ESRCH)
 }
 
+/// Whether the file whose name is at `path` may be executed. A name that can't be read is none.
+#[must_use]
+pub fn is_executable(path: usize) -> bool {
+    // SAFETY: the kernel reads the name, or says EFAULT.
+    unsafe { syscall3(libc::SYS_access, path, libc::X_OK as usize, 0) }.is_ok()
+}
+
 /// sched_yield(2).
 pub fn yield_now() {
     // SAFETY: no arguments.
     let _ = unsafe { syscall3(libc::SYS_sched_yield, 0, 0, 0) };
+}
+
+/// Sleeps for about `ms` milliseconds.
+pub fn sleep_ms(ms: i64) {
+    let time = libc::timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 };
+    // SAFETY: one timespec.
+    let _ = unsafe { syscall3(libc::SYS_nanosleep, &raw const time as usize, 0, 0) };
 }
 
 /// exit_group(2).

@@ -136,7 +136,13 @@ fn the_environment_of_the_program() {
     // A config alone is passed as its absolute path.
     let ran = super::Ran::of(with(&["-c", "docs/openat.toml"]).output().expect("uprobe runs")).expect(0);
     let path = format!("{}/docs/openat.toml", env!("CARGO_MANIFEST_DIR"));
-    assert_eq!(ran.stdout, format!("{path}|1|{library}\n"));
+    // Strict in this program alone: what it executes inherits the variable.
+    let shell = std::env::split_paths(&std::env::var_os("PATH").expect("a PATH"))
+        .map(|folder| folder.join("sh"))
+        .find(|path| path.is_file())
+        .expect("a shell");
+    let shell = shell.display();
+    assert_eq!(ran.stdout, format!("{path}|{shell}|{library}\n"));
 
     // With an option it is passed as text; an LD_PRELOAD of the user's stays behind ours.
     let other = "libdl.so.2";
@@ -148,7 +154,19 @@ fn the_environment_of_the_program() {
         \"at\" = \"libc.so.6:openat\"\n\"name\" = \"openat\"\n\
         [[probe]]\n\"def\" = \"p:t libc.so.6:tzset\"\n";
     assert_eq!(config, expected);
-    assert_eq!(rest, format!("1|{library}:{other}\n"));
+    assert_eq!(rest, format!("{shell}|{library}:{other}\n"));
+}
+
+#[test]
+fn strictness_is_for_the_program_and_not_for_what_it_executes() {
+    let dir = Dir::new("run-strict");
+    let source = "#include <unistd.h>\nint work(int a) { return a + 1; }\n\
+        int main(int c, char **v) { execl(\"/bin/echo\", \"echo\", \"done\", (char *)0); return work(c) + (v == 0); }\n";
+    let program = dir.compile("execs", source, &[]).expect("compiles");
+    let ran = uprobe(&["run", "--summary-format", "none", "-e", "p exe:work", "--", &program]).expect(0);
+    assert_eq!(ran.stdout, "done\n");
+    // That echo has no such function is nothing to complain of.
+    assert_eq!(ran.stderr, "");
 }
 
 #[test]

@@ -1,0 +1,46 @@
+//! What can't be probed is refused with a reason, and the program runs as if nothing had been asked.
+
+mod common;
+
+use common::{Launch, Program, assert_same_as_native};
+
+/// Place, and the code its reason begins with; none where it is armed.
+const PLACES: [(&str, Option<&str>); 13] = [
+    ("exe:plain", None),
+    ("exe:around_data", None),
+    ("exe:restartable", None),
+    ("exe:around_data+0xa", Some("data-in-text")),
+    ("exe:restartable+0x3", Some("denied")),
+    ("exe:never_run", Some("foreign-breakpoint")),
+    ("exe:never_run+0x1", Some("insn-not-relocatable")),
+    ("exe:never_run+0x3", Some("insn-not-relocatable")),
+    ("exe:plain+0x1", Some("not-a-boundary")),
+    ("exe:plain+0x40", Some("outside-function")),
+    ("exe:number", Some("not-a-function")),
+    ("exe:nothing_of_that_name", Some("no-symbol")),
+    ("libuprobe.so:register_uprobe", Some("own-code")),
+];
+
+#[test]
+fn each_place_has_its_reason() {
+    let launch = Launch::new(Program::new("refused.c").flag("-O1").build());
+    let launch = PLACES.iter().fold(launch, |launch, (at, _)| launch.count(at));
+    let outcome = assert_same_as_native(&launch);
+    for (at, code) in PLACES {
+        let probe = outcome.at(at);
+        let reason = probe.reason.as_deref().unwrap_or_default();
+        match code {
+            None => {
+                assert_eq!((probe.state.as_str(), probe.hits), ("armed", 100), "{at}: {probe:?}");
+                assert_eq!(reason, "", "{at}");
+            }
+            Some(code) => {
+                assert_eq!((probe.state.as_str(), probe.hits), ("refused", 0), "{at}: {probe:?}");
+                assert!(reason.starts_with(&format!("{code}: ")), "{at}: {reason}");
+                assert!(probe.method.is_none(), "{at}: {probe:?}");
+            }
+        }
+        let said = outcome.stderr.contains(&format!("error: {}: ", code.unwrap_or("nothing")));
+        assert_eq!(said, code.is_some(), "{at}\n{outcome}");
+    }
+}
