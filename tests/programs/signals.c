@@ -641,11 +641,29 @@ static void check_realtime(void)
 
 /* EINTR and SA_RESTART stay what they are when read() itself is probed. */
 static int pipes[2];
+static pid_t main_tid;
+static volatile int has_read;
+/* Until the main thread waits in read(), however slowly it gets there, or has left it. */
+static void wait_for_read(void)
+{
+	char path[64], text[16] = "";
+	snprintf(path, sizeof path, "/proc/self/task/%d/syscall", main_tid);
+	while (strncmp(text, "0 ", 2) != 0 && !has_read) {
+		FILE *file = fopen(path, "r");
+		if (!file || !fgets(text, sizeof text, file))
+			text[0] = 0;
+		if (file)
+			fclose(file);
+		usleep(1000);
+	}
+}
 static void *poke(void *arg)
 {
-	usleep(20000);
+	wait_for_read();
 	pthread_kill(main_thread, SIGUSR1);
-	usleep(20000);
+	while (!seen)
+		usleep(1000);
+	wait_for_read();
 	if (write(pipes[1], "x", 1) != 1)
 		abort();
 	return arg;
@@ -653,14 +671,16 @@ static void *poke(void *arg)
 static void check_eintr(void)
 {
 	main_thread = pthread_self();
+	main_tid = gettid();
 	MUST(pipe(pipes));
 	for (int restart = 0; restart < 2; restart++) {
 		char c;
 		pthread_t thread;
 		install(SIGUSR1, restart ? SA_RESTART : 0);
-		seen = 0;
+		seen = has_read = 0;
 		MUST(pthread_create(&thread, NULL, poke, NULL));
 		long n = read(pipes[0], &c, 1);
+		has_read = 1;
 		printf("read %ld %s seen %d\n", n, n < 0 ? strerror(errno) : "", seen);
 		MUST(pthread_join(thread, NULL));
 		if (n < 0 && read(pipes[0], &c, 1) != 1)
