@@ -1,4 +1,4 @@
-//! `at`: where a probe goes, as the user wrote it (CONTRACT 2.1). Parsed here, resolved in `elf`.
+//! `at`: where a probe goes, as the user wrote it. Parsed here, resolved in `elf`.
 
 use crate::syntax::SyntaxError;
 
@@ -66,7 +66,7 @@ pub struct Place {
 /// The longest `at` taken, in bytes: longer ones are accidents.
 const MAX_LEN: usize = 8192;
 
-/// Parses `at` (CONTRACT 2.1).
+/// Parses `at`.
 ///
 /// The object ends at the first `:` that is not half of a C++ or Rust `::`, so
 /// `libfoo.so:ns::Cls::method(int)` needs no quotes.

@@ -1,4 +1,4 @@
-//! Actions: what a hit does (CONTRACT 2.4).
+//! Actions: what a hit does.
 
 use crate::config::table::nearest;
 use crate::fetch;

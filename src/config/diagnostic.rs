@@ -1,4 +1,4 @@
-//! What is wrong, where: file, line, column, the line itself and a caret (CONTRACT 2).
+//! What is wrong, where: file, line, column, the line itself and a caret.
 //!
 //! Parsers note findings as byte ranges of the source; [`Report::finish`] turns them into
 //! diagnostics, in the order of the text.

@@ -1,4 +1,4 @@
-//! The config: TOML and one-liners in, checked probe specs and diagnostics out (CONTRACT 2).
+//! The config: TOML and one-liners in, checked probe specs and diagnostics out.
 //!
 //! ```text
 //! text ── toml ──> document: tables, types, keys ──> probe::Draft ──┐

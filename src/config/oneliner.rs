@@ -1,4 +1,4 @@
-//! The uprobe_events one-liners of `-e` and `def` (CONTRACT 2.5):
+//! The uprobe_events one-liners of `-e` and `def`:
 //! `p[:[GRP/]EVENT] OBJECT:PLACE [FETCHARGS]`, `r[MAXACTIVE][:…] …`, `PLACE%return`, and a plain
 //! place, fetch arguments after it or not.
 

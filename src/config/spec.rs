@@ -6,7 +6,7 @@ use crate::fetch::FetchArg;
 use crate::fetch::filter::FilterExpr;
 use crate::place::Place;
 
-/// A whole config: what of it is good (CONTRACT 2).
+/// A whole config: what of it is good.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// `[output]`.
@@ -66,7 +66,7 @@ pub enum SummaryFormat {
     /// For people.
     #[default]
     Table,
-    /// One object (CONTRACT 3).
+    /// One object.
     Json,
     /// For Prometheus.
     OpenMetrics,

@@ -1,4 +1,4 @@
-//! The parser of filters: ftrace's event filters (CONTRACT 2.3).
+//! The parser of filters: ftrace's event filters.
 //!
 //! ```text
 //! filter     := and { "||" and }

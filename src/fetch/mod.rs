@@ -6,7 +6,7 @@
 //!      ── eval, filter_eval ──> RecordBuf, accept or reject          (at a hit)
 //! ```
 //!
-//! The grammars are ftrace's (CONTRACT 2.2, 2.3). Where they differ:
+//! The grammars are ftrace's. Where they differ:
 //!
 //! * `$arg2:string`, `%di:string`, `$retval:string[4]`: a value that is not memory is taken as the
 //!   pointer, so it means what `+0($arg2):string` means. ftrace has no meaning for it.

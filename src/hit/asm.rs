@@ -6,7 +6,7 @@ use std::arch::{asm, global_asm};
 use super::thread::ThreadState;
 
 global_asm!(
-    // Initial-exec TLS: one load from fs, no __tls_get_addr, nothing allocated (DESIGN 1).
+    // Initial-exec TLS: one load from fs, no __tls_get_addr, nothing allocated.
     ".section .tbss.uprobe,\"awT\",@nobits",
     ".p2align 3",
     ".globl uprobe_tls_thread",

@@ -44,7 +44,7 @@ pub type PostHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs, libc::c_ulo
 /// `uprobe_fault_handler_t`.
 pub type FaultHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs, i32) -> i32;
 
-/// The exact counts of CONTRACT 3.
+/// The exact counts of the summary.
 #[derive(Default)]
 pub struct Counters {
     /// The handler ran.

@@ -33,7 +33,7 @@ pub fn assert_hits_as_told(outcome: &Outcome) {
     }
 }
 
-/// CONTRACT: executions = hits + nmissed + filtered + sampled_out.
+/// The promise: executions = hits + nmissed + filtered + sampled_out.
 pub fn assert_identity(outcome: &Outcome, at: &str, executions: u64) {
     let probe = outcome.at(at);
     assert_eq!(probe.executions(), executions, "{probe:#?}\n{outcome}");
