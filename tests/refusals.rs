@@ -44,3 +44,21 @@ fn each_place_has_its_reason() {
         assert_eq!(said, code.is_some(), "{at}\n{outcome}");
     }
 }
+
+/// What a later version will have is refused by name, not armed as something else.
+#[test]
+fn what_is_not_there_yet_is_refused() {
+    let launch = Launch::new(Program::new("refused.c").flag("-O1").build())
+        .probe("exe:plain", "name = 'returns'\nkind = 'return'")
+        .probe("exe:plain", "name = 'histogram'\nargs = ['a=$arg1:s64']\naction = ['hist(a)']")
+        .count("exe:plain");
+    let outcome = assert_same_as_native(&launch);
+    for name in ["returns", "histogram"] {
+        let probe = outcome.at(name);
+        assert_eq!((probe.state.as_str(), probe.hits), ("refused", 0), "{probe:?}");
+        let reason = probe.reason.unwrap_or_default();
+        assert!(reason.starts_with("not-yet: "), "{reason}");
+    }
+    assert_eq!(outcome.stderr.matches("is not in this version yet").count(), 2, "{outcome}");
+    assert_eq!(outcome.probes().iter().map(|probe| probe.hits).sum::<u64>(), 100, "{outcome}");
+}

@@ -62,6 +62,11 @@ impl Registry {
             if let Maker::Api(up) = maker {
                 self.by_struct.insert(up as usize, self.requests.len());
             }
+            // What this version doesn't have is refused wherever it would be.
+            let refusal = match &maker {
+                Maker::Spec(spec, _) => spec.not_yet.map(|what| Refusal::NotYet { what }),
+                Maker::Api(_) => None,
+            };
             self.requests.push(Some(Request {
                 place,
                 at,
@@ -69,7 +74,7 @@ impl Registry {
                 maker,
                 resolved: Vec::new(),
                 instances: Vec::new(),
-                refusal: None,
+                refusal,
             }));
         }
         self.bring_in_line(first);

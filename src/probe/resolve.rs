@@ -96,6 +96,9 @@ impl Registry {
     ) {
         let known = self.by_place.get(&(number, module.id, resolved.offset.0)).copied();
         let instance = known.unwrap_or_else(|| self.make_instance(number, module, resolved, index, of));
+        if known.is_none() && self.instances[instance].as_ref().is_some_and(|made| made.refusal.is_some()) {
+            return;
+        }
         let at = resolved.link.at(module.bias);
         let point = if module.is_own {
             Err(Refusal::OwnCode)
@@ -155,8 +158,7 @@ impl Registry {
                     consumer.limit = spec.limit;
                     let consumer: &'static Consumer = Box::leak(Box::new(consumer));
                     consumer.keep_counts();
-                    let refusal = spec.not_yet.map(|what| Refusal::NotYet { what });
-                    (std::ptr::from_ref(consumer), spec.enabled, refusal)
+                    (std::ptr::from_ref(consumer), spec.enabled, None)
                 }
                 Err(refusal) => {
                     let role = Role::Event(Box::new(EventRole::idle()));
@@ -261,9 +263,6 @@ fn event_role(
     module: &Module,
     resolved: &Resolved,
 ) -> Result<EventRole, Refusal> {
-    if let Some(what) = spec.not_yet {
-        return Err(Refusal::NotYet { what });
-    }
     let is_entry = match (&resolved.bounds, resolved.ifunc) {
         (Some(bounds), false) => bounds.start == resolved.link || resolved.symbol_offset == 0,
         _ => resolved.symbol_offset == 0,

@@ -99,11 +99,7 @@ fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
 fn nowhere(request: &Request, kind: Kind) -> ProbeSummary<'_> {
     let mut probe = ProbeSummary::new(request.name.as_str(), request.at.as_str());
     probe.kind = kind;
-    let not_yet = match &request.maker {
-        Maker::Spec(spec, _) => spec.not_yet.map(|what| Refusal::NotYet { what }),
-        Maker::Api(_) => None,
-    };
-    let refusal = not_yet.as_ref().or(request.refusal.as_ref());
+    let refusal = request.refusal.as_ref();
     probe.state = if refusal.is_none_or(Refusal::is_pending) { State::Pending } else { State::Refused };
     probe.reason = refusal.map(|refusal| Cow::Owned(refusal.to_string()));
     probe
