@@ -53,8 +53,9 @@ pub(super) fn main(mut args: Parser) -> Result<u8, Failure> {
     let plural = if probes == 1 { "" } else { "s" };
     let _ = writeln!(
         out,
-        "{}: {probes} probe{plural} checked against {where_}, {refused} wrong",
-        config.display()
+        "{}: {probes} probe{plural} checked against {where_}, {refused} wrong{}",
+        config.display(),
+        if wrong { "; and the config itself has mistakes" } else { "" }
     );
     print(&out)?;
     Ok(if wrong || refused > 0 { EXIT_CONFIG } else { EXIT_OK })
