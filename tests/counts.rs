@@ -329,3 +329,22 @@ mod threads {
         assert_eq!(outcome.hits("libc.so.6:pthread_create"), 500, "{outcome}");
     }
 }
+
+/// memcpy and memmove are IFUNCs that choose one implementation, which has a name of its own: a pattern
+/// that matches all three means one place, and its hits are counted once.
+#[test]
+fn a_pattern_counts_each_place_once_whatever_its_names() {
+    let program = Program::new("ifunc.c").build();
+    let outcome = Launch::new(&program).count("libc.so.6:*mem*").count("libc.so.6:str*").run();
+    let summary = outcome.summary();
+    let probes = summary["probes"].as_array().expect("probes");
+    for at in ["libc.so.6:*mem*", "libc.so.6:str*"] {
+        let mut addresses: Vec<&str> =
+            probes.iter().filter(|p| p["at"] == at).filter_map(|p| p["address"].as_str()).collect();
+        assert!(addresses.len() > 20, "{at}: {}", addresses.len());
+        let all = addresses.len();
+        addresses.sort_unstable();
+        addresses.dedup();
+        assert_eq!(addresses.len(), all, "{at}\n{outcome}");
+    }
+}

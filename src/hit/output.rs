@@ -41,6 +41,11 @@ pub fn start(json: bool, reopen: fn() -> Option<i32>) {
     adopt(reopen());
 }
 
+/// Opens the log now, and not at the first event.
+pub fn prepare() {
+    let _ = verified();
+}
+
 /// Forgets the descriptor; the next event opens the log anew. For fork children with files of
 /// their own.
 pub fn forget() {
@@ -204,11 +209,15 @@ static STDERR: AtomicI32 = AtomicI32::new(-1);
 static STDERR_DEV: AtomicU64 = AtomicU64::new(0);
 static STDERR_INO: AtomicU64 = AtomicU64::new(0);
 
-/// Remembers what standard error is, and keeps a copy of it at a high number.
-pub fn keep_stderr() {
+/// Remembers what standard error is.
+pub fn note_stderr() {
     let Ok(stat) = sys::stat_raw(2) else { return };
     STDERR_DEV.store(stat.st_dev, Relaxed);
     STDERR_INO.store(stat.st_ino, Relaxed);
+}
+
+/// Keeps a copy of it at a high number, for a report that is to go there at the end.
+pub fn keep_stderr() {
     if let Some(fd) = duplicate_stderr() {
         STDERR.store(fd, Release);
     }

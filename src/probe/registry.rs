@@ -23,6 +23,8 @@ pub struct Registry {
     /// What was found; `None` where unregistered.
     pub instances: Vec<Option<Instance>>,
     pub(super) by_struct: FixedHashMap<usize, usize>,
+    /// The instance of a request at an address: an IFUNC and what it chose are one place.
+    pub(super) by_address: FixedHashMap<(usize, u64), usize>,
     /// The instance of a request at a place: file and offset.
     pub(super) by_place: FixedHashMap<(usize, FileId, u64), usize>,
     pub(super) poker: Poker,
@@ -46,6 +48,7 @@ impl Registry {
             requests: Vec::new(),
             instances: Vec::new(),
             by_struct: FixedHashMap::default(),
+            by_address: FixedHashMap::default(),
             by_place: FixedHashMap::default(),
             poker: Poker::new(),
             arenas: Arenas::default(),

@@ -9,6 +9,7 @@ use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
 use crate::hit::consumer::{CUprobe, Consumer, EventRole, FLAG_DISABLED, Role};
+use crate::hit::point::ProbePoint;
 use crate::place::{ObjectPattern, Target};
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{MappedFiles, Module};
@@ -107,6 +108,11 @@ impl Registry {
         } else {
             self.prepare(module, file, resolved)
         };
+        if let Ok(point) = point
+            && self.is_there_already(number, instance, point)
+        {
+            return;
+        }
         let Some(instance) = self.instances[instance].as_mut() else { return };
         match point {
             Ok(point) => {
@@ -119,13 +125,35 @@ impl Registry {
         }
     }
 
+    /// Whether another instance of the request is at this point: a pattern that names an IFUNC and what it
+    /// chose means one place, and this instance is dropped.
+    fn is_there_already(&mut self, number: usize, new: usize, point: &'static ProbePoint) -> bool {
+        let other = *self.by_address.entry((number, point.at)).or_insert(new);
+        let is_other = other != new
+            && self.instances[other]
+                .as_ref()
+                .is_some_and(|other| other.points.iter().any(|p| std::ptr::eq(*p, point)));
+        if !is_other {
+            self.by_address.insert((number, point.at), new);
+            return false;
+        }
+        // Its consumer was never attached, and counts nothing.
+        if let Some(dropped) = self.instances[new].take() {
+            self.by_place.insert((number, dropped.file, dropped.offset.0), other);
+        }
+        if let Some(request) = self.requests[number].as_mut() {
+            request.instances.retain(|id| *id != new);
+        }
+        true
+    }
+
     /// Calls the IFUNC's resolver, as the loader did, and prepares what it chose.
     fn prepare_ifunc(
         &mut self,
         module: &Module,
         resolver: RuntimeAddr,
         offset: u64,
-    ) -> Result<&'static crate::hit::point::ProbePoint, Refusal> {
+    ) -> Result<&'static ProbePoint, Refusal> {
         if !self.is_relocated(module) {
             return Err(Refusal::IfuncNotReady);
         }

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use once_cell::sync::OnceCell;
 
-use crate::config::{self, Action, Loaded, OutputConfig, OutputFormat, ProbeSpec, SummaryConfig};
+use crate::config::{
+    self, Action, Loaded, OutputConfig, OutputFormat, ProbeSpec, SummaryConfig, SummaryFormat,
+};
 use crate::elf::{ElfFile, FileBytes, FileId, NoFiles};
 use crate::error::Refusal;
 use crate::hit::{actions, clock, consumer, gates as hit_gates, output, process, thread};
+use crate::place::ObjectPattern;
 use crate::probe::{Maker, Registry, State, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
@@ -99,7 +102,7 @@ fn start_base() {
         }
         process::start(on_fork_child);
         let _section = thread::LibrarySection::enter();
-        output::keep_stderr();
+        output::note_stderr();
         // SAFETY: libc's errno of this thread.
         clock::start(vdso_clock(), unsafe { libc::__errno_location() } as usize);
         process::page().start_ns.store(clock::now_ns(), Relaxed);
@@ -290,7 +293,7 @@ pub fn initialise(environment: &Environment) {
         return;
     }
     let strict = environment.strictness == Strictness::Strict;
-    output::keep_stderr();
+    output::note_stderr();
     super::messages::set_level(&environment.level);
     let loaded = match read_config(&environment.config) {
         Ok(loaded) => loaded,
@@ -324,7 +327,14 @@ pub fn initialise(environment: &Environment) {
         naming,
     };
     open_output(&settings, strict);
+    // A descriptor in the program's table is there only where something will be written.
+    if settings.summary.path.is_none() && settings.summary.format != SummaryFormat::None {
+        output::keep_stderr();
+    }
     let _ = SETTINGS.set(settings);
+    if config.probes.iter().any(|probe| probe.actions.contains(&Action::Log)) {
+        output::prepare();
+    }
     let refused = install(config.probes, environment.strictness);
     stop_if(strict && refused);
 }
@@ -354,8 +364,14 @@ fn absolute(config: &str, naming: &Naming) -> Option<CString> {
 }
 
 fn naming() -> Naming {
-    let exe = lock::with(|registry| registry.modules.first().map(|module| module.path.clone()));
-    let program = exe.ok().flatten().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+    // The name it was executed by, as in core(5): /usr/bin/redis-server is a link to another name.
+    // SAFETY: reads the auxiliary vector.
+    let executed = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    // SAFETY: null, or a terminated string the kernel put on the stack.
+    let program = (!executed.is_null()).then(|| unsafe { std::ffi::CStr::from_ptr(executed) });
+    let program = program.and_then(|path| {
+        Some(PathBuf::from(path.to_string_lossy().into_owned()).file_name()?.to_string_lossy().into_owned())
+    });
     let mut directory = [0_u8; 4096];
     let directory = sys::readlink(c"/proc/self/cwd", &mut directory)
         .map(|bytes| PathBuf::from(String::from_utf8_lossy(bytes).into_owned()))
@@ -428,6 +444,17 @@ fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
     }
 }
 
+/// Whether the parent is traced, too: it has the library mapped.
+fn is_followed() -> bool {
+    let stat = sys::read_whole(c"/proc/self/stat").unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat);
+    let parent =
+        text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
+    let path = parent.and_then(|pid| CString::new(format!("/proc/{pid}/maps")).ok());
+    let maps = path.and_then(|path| sys::read_whole(&path).ok()).unwrap_or_default();
+    memchr::memmem::find(&maps, b"/libuprobe.so").is_some()
+}
+
 fn report_refusals(registry: &Registry, strictness: Strictness) -> bool {
     let mut any = false;
     let mut armed = 0;
@@ -438,7 +465,12 @@ fn report_refusals(registry: &Registry, strictness: Strictness) -> bool {
                 any = true;
                 return;
             }
-            let absent = strictness == Strictness::Inherited && matches!(refusal, Refusal::NoSymbol { .. });
+            // In a program that another traced one started, "the program itself" may be anything.
+            let absent = matches!(refusal, Refusal::NoSymbol { .. })
+                && (strictness == Strictness::Inherited
+                    || (strictness == Strictness::Lenient
+                        && spec.place.object == ObjectPattern::Exe
+                        && is_followed()));
             let pending = refusal.is_pending() || absent;
             let (severity, level) = if pending {
                 (config::Severity::Warning, Level::Info)
