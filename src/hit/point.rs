@@ -4,7 +4,7 @@
 //! finds everything ready. The table only grows: entries are published by one store each, a larger
 //! table by one store of its pointer, so a reader needs no protection at all.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 
 use crate::hit::consumer::ConsumerList;
 use crate::insn::DisplacedInsn;
@@ -24,8 +24,6 @@ pub struct ProbePoint {
     pub consumers: AtomicPtr<ConsumerList>,
     /// The point replaced by another at the same address (the object was unloaded).
     pub gone: AtomicBool,
-    /// How many threads' traps found it disarmed: for the curious.
-    pub stale: AtomicU64,
 }
 
 /// Bytes of one slot: the boost form, then the step form.

@@ -90,7 +90,6 @@ fn is_not_breakpoint(at: u64) -> bool {
 /// `context` is the frame of this signal.
 unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool {
     if !found.armed.load(Acquire) {
-        found.stale.fetch_add(1, Relaxed);
         if is_not_breakpoint(found.at) {
             // SAFETY: the caller's promise.
             unsafe { (*context).regs.rip = found.at };

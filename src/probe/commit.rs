@@ -1,7 +1,7 @@
 //! From instances to breakpoints: points made ready, consumers attached, bytes written; and back.
 
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
 use crate::addr::RuntimeAddr;
 use crate::code::Neighbourhood;
@@ -109,7 +109,6 @@ impl Registry {
             armed: AtomicBool::new(false),
             consumers: AtomicPtr::default(),
             gone: AtomicBool::new(false),
-            stale: AtomicU64::new(0),
         }));
         if slot != 0 {
             self.arenas.own(slot, point);

@@ -183,12 +183,6 @@ pub fn read_whole(path: &CStr) -> Result<Vec<u8>, i32> {
     }
 }
 
-/// Parses decimal digits; `None` where there are others, or too many.
-#[must_use]
-pub fn parse_u64(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
 /// A stack of `len` bytes for [`crate::hit`]'s service work, with a guard page below.
 pub fn map_stack(len: usize) -> Result<usize, i32> {
     let base = map_anonymous(len + 4096)?;

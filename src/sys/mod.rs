@@ -13,7 +13,7 @@ mod tasks;
 
 pub use alloc::Allocator;
 pub use call::*;
-pub use file::{Fd, FileId, Mapping, file_id, map_stack, parse_u64, read_whole, stat_raw, write_raw};
+pub use file::{Fd, FileId, Mapping, file_id, map_stack, read_whole, stat_raw, write_raw};
 pub use high::{move_out_of_reach, with_more_descriptors};
 pub use map::FixedHashMap;
 pub use tasks::{blocked_signals, thread_ids};
