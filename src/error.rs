@@ -86,6 +86,16 @@ pub enum Refusal {
         /// The reason.
         why: &'static str,
     },
+    /// Its return can't be followed; an entry probe works.
+    ReturnDenied {
+        /// The reason.
+        why: &'static str,
+    },
+    /// A return probe goes to a function's first instruction.
+    NotFunctionEntry {
+        /// Bytes from the function's first instruction.
+        offset: u64,
+    },
     /// No memory within two GiB of the code for the displaced instruction.
     NoSlotInReach,
     /// The text can't be written.
@@ -147,6 +157,8 @@ impl Refusal {
             Self::TextChanged { .. } => "text-changed",
             Self::OwnCode => "own-code",
             Self::Denied { .. } => "denied",
+            Self::ReturnDenied { .. } => "return-denied",
+            Self::NotFunctionEntry { .. } => "not-function-entry",
             Self::NoSlotInReach => "no-slot-in-reach",
             Self::TextNotWritable { .. } => "text-not-writable",
             Self::BadObject { .. } => "bad-object",
@@ -176,6 +188,8 @@ impl Refusal {
             | Self::NotExecutable { .. }
             | Self::OwnCode
             | Self::Denied { .. }
+            | Self::ReturnDenied { .. }
+            | Self::NotFunctionEntry { .. }
             | Self::BadFetch { .. } => -libc::EINVAL,
             Self::NoSlotInReach | Self::OutOfMemory => -libc::ENOMEM,
             Self::TextNotWritable { .. } => -libc::EACCES,
@@ -241,7 +255,13 @@ impl fmt::Display for Refusal {
                 write!(f, "the text in memory ({}) differs from the file ({})", hex(memory), hex(file))
             }
             Self::OwnCode => write!(f, "the place is in libuprobe itself"),
-            Self::Denied { why } => write!(f, "{why}"),
+            Self::Denied { why } | Self::ReturnDenied { why } => write!(f, "{why}"),
+            Self::NotFunctionEntry { offset } => {
+                write!(
+                    f,
+                    "a return probe goes to a function's first instruction, which is {offset:#x} bytes before this place"
+                )
+            }
             Self::NoSlotInReach => {
                 write!(f, "no free memory within 2 GiB of the place for the displaced instruction")
             }

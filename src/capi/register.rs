@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::Refusal;
-use crate::hit::consumer::CUprobe;
+use crate::hit::c_structs::CUprobe;
 use crate::place::{ObjectPattern, Place, SymbolPattern, Target};
 use crate::probe::{Maker, Registry, lock, wait_until_idle};
 use crate::runtime::start;

@@ -1,48 +1,15 @@
 //! Who uses a probed place, and what is done for them at a hit.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
 
 use crossbeam::utils::CachePadded;
 
 use crate::fetch::{EventProgram, HitInput};
+use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
 use crate::hit::memory::SafeMemory;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
 use crate::hit::{asm, clock, output};
-use crate::regs::Regs;
-
-/// `struct uprobe` of `include/uprobe.h`.
-#[repr(C)]
-#[allow(missing_docs)]
-pub struct CUprobe {
-    pub pathname: *const libc::c_char,
-    pub symbol_name: *const libc::c_char,
-    pub offset: u64,
-    pub addr: *mut libc::c_void,
-    pub pre_handler: Option<PreHandler>,
-    pub post_handler: Option<PostHandler>,
-    pub fault_handler: Option<FaultHandler>,
-    pub data: *mut libc::c_void,
-    pub nhit: AtomicU64,
-    pub nmissed: AtomicU64,
-    pub flags: AtomicU32,
-    pub reserved0: u32,
-    pub opaque: [*mut libc::c_void; 4],
-}
-
-/// UPROBE_FLAG_DISABLED.
-pub const FLAG_DISABLED: u32 = 1;
-/// UPROBE_FLAG_PENDING.
-pub const FLAG_PENDING: u32 = 2;
-/// UPROBE_FLAG_GONE.
-pub const FLAG_GONE: u32 = 4;
-
-/// `uprobe_pre_handler_t`.
-pub type PreHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs) -> i32;
-/// `uprobe_post_handler_t`.
-pub type PostHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs, libc::c_ulong);
-/// `uprobe_fault_handler_t`.
-pub type FaultHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs, i32) -> i32;
 
 /// The exact counts of the summary.
 #[derive(Default)]
@@ -89,8 +56,27 @@ pub enum Role {
     Event(Box<EventRole>),
     /// From the C API; the struct is the caller's.
     Handlers(*mut CUprobe),
+    /// A return probe of the C API.
+    Return(*mut CUretprobe),
+    /// A jprobe of the C API.
+    Jump(*mut CUjprobe),
+    /// Calls go to this address instead. Not a handler: done at every hit, nested or not.
+    Replace(u64),
     /// The engine's own. Runs at every hit, nested or not, after all others.
     Internal(InternalHandler),
+}
+
+impl Role {
+    /// The caller's struct, where the consumer is one of the C API's: each of them begins with a `CUprobe`.
+    #[must_use]
+    pub const fn up(&self) -> Option<*mut CUprobe> {
+        match self {
+            Self::Handlers(up) => Some(*up),
+            Self::Return(rp) => Some((*rp).cast()),
+            Self::Jump(jp) => Some((*jp).cast()),
+            Self::Event(_) | Self::Replace(_) | Self::Internal(_) => None,
+        }
+    }
 }
 
 /// Whether the displaced instruction runs.
@@ -194,11 +180,10 @@ impl Consumer {
         if !self.alive.load(SeqCst) {
             return;
         }
-        match self.role {
+        self.counters.nmissed.fetch_add(1, Relaxed);
+        if let Some(up) = self.role.up() {
             // SAFETY: alive, so the struct is there.
-            Role::Handlers(up) => drop(unsafe { (*up).nmissed.fetch_add(1, Relaxed) }),
-            Role::Event(_) => drop(self.counters.nmissed.fetch_add(1, Relaxed)),
-            Role::Internal(_) => {}
+            unsafe { (*up).nmissed.fetch_add(1, Relaxed) };
         }
     }
 
@@ -215,7 +200,7 @@ impl Consumer {
                     None => Flow::Continue,
                 }
             }
-            Role::Internal(_) => Flow::Continue,
+            Role::Return(_) | Role::Jump(_) | Role::Replace(_) | Role::Internal(_) => Flow::Continue,
         }
     }
 

@@ -4,7 +4,8 @@ use crate::addr::{FileOffset, LinkAddr};
 use crate::config::ProbeSpec;
 use crate::elf::FileId;
 use crate::error::Refusal;
-use crate::hit::consumer::{CUprobe, Consumer, PreHandler};
+use crate::hit::c_structs::{CUprobe, PreHandler};
+use crate::hit::consumer::Consumer;
 use crate::hit::point::ProbePoint;
 use crate::place::Place;
 

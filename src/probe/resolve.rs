@@ -8,7 +8,8 @@ use crate::config::{Action, ProbeSpec};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
-use crate::hit::consumer::{CUprobe, Consumer, EventRole, FLAG_DISABLED, Role};
+use crate::hit::c_structs::{CUprobe, FLAG_DISABLED};
+use crate::hit::consumer::{Consumer, EventRole, Role};
 use crate::hit::point::ProbePoint;
 use crate::place::{ObjectPattern, Target};
 use crate::probe::instance::{Instance, Maker, Request};
@@ -287,7 +288,7 @@ fn empty_probe() -> CUprobe {
 /// Compiles what a config's probe does at a hit in `module`.
 fn event_role(
     spec: &ProbeSpec,
-    plugins: &[crate::hit::consumer::PreHandler],
+    plugins: &[crate::hit::c_structs::PreHandler],
     module: &Module,
     resolved: &Resolved,
 ) -> Result<EventRole, Refusal> {

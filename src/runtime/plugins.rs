@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use crate::error::Refusal;
-use crate::hit::consumer::PreHandler;
+use crate::hit::c_structs::PreHandler;
 
 /// Loads the object and finds the function. Not with the registry's lock held: dlopen takes the
 /// linker's, which a thread in the linker's hook holds while it waits for ours.
