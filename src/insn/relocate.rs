@@ -131,9 +131,7 @@ impl Mover<'_> {
             Way::Emulate(Emulation::Call { target: JumpTarget::Address(target) }) => {
                 append_call(insn, self.goal(target)?, out)
             }
-            Way::Emulate(Emulation::Call { target: JumpTarget::Reg(reg) }) => {
-                append_call_reg(insn, reg, out)
-            }
+            Way::Emulate(Emulation::Call { target: JumpTarget::Reg(reg) }) => append_call_reg(insn, reg, out),
             Way::Emulate(Emulation::Call { target: JumpTarget::Memory(address) }) => {
                 let relative = is_rip_relative(insn);
                 let on_stack = address.base == Some(Reg::Rsp) && !relative;

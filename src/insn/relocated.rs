@@ -140,6 +140,9 @@ impl Relocated {
         if offset == u64::from(self.len) {
             return Some(RelocatedPc::At(self.next));
         }
+        if offset > u64::from(self.len) {
+            return None;
+        }
         let copy = self.copies().iter().rev().find(|copy| u64::from(copy.new) <= offset)?;
         let original = self.at.wrapping_add(u64::from(copy.original));
         match offset.wrapping_sub(u64::from(copy.new)) {
@@ -170,9 +173,7 @@ impl InsnCopy {
                 }
             }
             Form::Syscall if within == len => Some(RelocatedPc::Returned(original.wrapping_add(len))),
-            Form::Syscall | Form::Blocking => {
-                (within + RESTART == len).then_some(RelocatedPc::At(original))
-            }
+            Form::Syscall | Form::Blocking => (within + RESTART == len).then_some(RelocatedPc::At(original)),
         }
     }
 }
