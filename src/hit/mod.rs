@@ -23,6 +23,7 @@ pub mod consumer;
 pub mod fault;
 pub mod frame;
 pub mod gates;
+pub mod jprobe;
 pub mod memory;
 pub mod output;
 pub mod point;
