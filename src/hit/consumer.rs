@@ -231,6 +231,7 @@ impl Consumer {
                 comm: thread.comm(),
                 tid: thread.tid.load(Relaxed) as u32,
                 ts_ns,
+                latency_ns: 0,
             };
             record.clear();
             event.program.fetch(&input, record);

@@ -30,4 +30,5 @@ pub mod point;
 pub mod process;
 pub mod slots;
 pub mod thread;
+pub mod ticks;
 pub mod trap;

@@ -301,7 +301,7 @@ fn event_role(
     resolved: &Resolved,
 ) -> Result<EventRole, Refusal> {
     let at = if is_entry(resolved) { At::Entry } else { At::Inside };
-    let mut program = fetch::compile(&spec.args, spec.filter.as_ref(), at)
+    let mut program = fetch::compile(&spec.args, &spec.ret, spec.filter.as_ref(), at)
         .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
     if program.needs_binding() {
         let bytes = module_offsets(module);
