@@ -282,6 +282,11 @@ mod a_jprobe {
     }
 
     #[test]
+    fn reads_no_further_than_the_stack_goes() {
+        assert_prints("jp_stack_end.c", &[], "result 32, seen 30\n");
+    }
+
+    #[test]
     fn sees_its_own_threads_arguments() {
         assert_prints("jp_threads.c", &[], "wrong 0, hits 18000\n");
     }
@@ -372,6 +377,16 @@ mod a_replacement {
              given back: a', result 12\n\
              unprobed: , result 2\n\
              hits 1 2 1 5, rip right 7\n",
+        );
+    }
+
+    #[test]
+    fn leaves_faults_of_the_function_where_they_were() {
+        assert_prints(
+            "rep_fault.c",
+            &[],
+            "load: 42 42 42, calls 2, faults 2, foreign rip 0\n\
+             jump: 42 42 42, calls 2, faults 2, foreign rip 0\n",
         );
     }
 
