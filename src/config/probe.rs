@@ -39,6 +39,8 @@ const KEYS: [&str; 13] = [
 pub(super) struct Draft {
     place: Located,
     kind: Kind,
+    /// False where `kind` is no kind: what depends on it is not said then.
+    is_kind_known: bool,
     /// Where the kind is said, or the place.
     kind_at: Range<usize>,
     pub(super) name: Option<Located>,
@@ -60,6 +62,7 @@ impl Draft {
         Self {
             place,
             kind: Kind::Entry,
+            is_kind_known: true,
             kind_at,
             name: None,
             group: None,
@@ -149,6 +152,7 @@ impl Draft {
         }
         let mut draft = Self::at(place?);
         (draft.args, draft.ret, draft.name) = (args, ret, name);
+        draft.is_kind_known = kind.is_some() || table.get("kind").is_none();
         if let Some((kind, span)) = kind {
             (draft.kind, draft.kind_at) = (kind, span);
         }
@@ -160,10 +164,11 @@ impl Draft {
         let span = table.key_span("maxactive").unwrap_or_default();
         if self.maxactive != 0 {
             report.error(span, "'maxactive' is in def already");
-        } else if self.kind == Kind::Entry && maxactive != 0 {
-            report.warning(
+        } else if self.kind == Kind::Entry && self.is_kind_known && maxactive != 0 {
+            report.error(
                 span,
-                "'maxactive' means nothing here; only kind = \"return\" and \"call\" follow calls",
+                "'maxactive' is how many calls are followed, and kind \"entry\" follows none; \
+                 write kind = \"return\" or kind = \"call\"",
             );
         }
         self.maxactive = maxactive as u32;
@@ -326,6 +331,8 @@ impl Draft {
         let at = match (self.kind, &spec.place.target) {
             (Kind::Return, _) => At::Return,
             (Kind::Call, _) => At::Call,
+            // Wrong, and said already; whatever is right for some kind is not wrong besides.
+            _ if !self.is_kind_known || !spec.ret.is_empty() => At::Call,
             (_, Target::Symbol { offset: 1.., .. } | Target::Line { .. } | Target::Usdt { .. }) => At::Inside,
             (_, Target::Symbol { .. } | Target::FileOffset(_)) => At::Entry,
         };

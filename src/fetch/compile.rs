@@ -337,10 +337,16 @@ fn field(comparison: &Comparison, Fields { args, at }: Fields<'_>) -> Compiled<F
         _ => {
             let latency = (at == At::Call).then_some("$latency");
             let known = args.iter().map(|arg| &*arg.name).chain(["$tid", "$comm", "$ts"]).chain(latency);
-            let hint = match name.strip_prefix('$').or_else(|| name.strip_prefix('%')) {
-                Some("retval") => format!("; name it in 'ret', like ret = [\"x={name}\"]"),
-                Some(_) => format!("; name it in 'args', like args = [\"x={name}\"]"),
-                None => hint(name, known),
+            let hint = match (hint(name, known), name) {
+                (hint, _) if !hint.is_empty() => hint,
+                (_, "$retval") if at.has_return() => {
+                    "; name it in 'ret', like ret = [\"x=$retval\"]".to_owned()
+                }
+                (_, "$retval") => "; write kind = \"return\" and ret = [\"x=$retval\"]".to_owned(),
+                (_, name) if name.starts_with(['$', '%']) => {
+                    format!("; name it in 'args', like args = [\"x={name}\"]")
+                }
+                (hint, _) => hint,
             };
             fail(span, format!("field '{name}' not found{hint}"))
         }
