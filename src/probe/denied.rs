@@ -61,8 +61,8 @@ const TABLE: &[Group] = &[
         objects: MALLOC_DEBUG,
         why: "mtrace writes down where it was called, by the return address",
         names: &[
-            "malloc", "calloc", "realloc", "free", "memalign", "aligned_alloc", "posix_memalign", "valloc",
-            "pvalloc",
+            "malloc", "calloc", "realloc", "free", "memalign", "memalign_hook_ini", "aligned_alloc",
+            "posix_memalign", "valloc", "pvalloc",
         ],
     },
     Group {
@@ -185,7 +185,11 @@ mod tests {
             ("libc.so.6", "malloc", None),
             ("libc_malloc_debug.so.0", "malloc", Some("mtrace")),
             ("ld-linux-x86-64.so.2", "_dl_runtime_resolve_xsavec", Some("it is entered from the PLT")),
-            ("libstdc++.so.6", "_ZSt20__throw_length_errorPKc", Some("it never returns: it leaves by an exception")),
+            (
+                "libstdc++.so.6",
+                "_ZSt20__throw_length_errorPKc",
+                Some("it never returns: it leaves by an exception"),
+            ),
             ("app", "__cxa_throw", Some("it never returns: it leaves by an exception")),
             ("libstdc++.so.6", "__cxa_begin_catch", None),
             ("libc.so.6", "exit", Some("it never returns: it ends the process")),

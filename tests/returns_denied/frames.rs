@@ -1,8 +1,8 @@
 //! Where the canonical frame address (CFA) is at each instruction, by `.eh_frame`.
 
 use gimli::{
-    BaseAddresses, CieOrFde, CfaRule, EhFrame, EndianSlice, LittleEndian, ReaderOffset, Register, RegisterRule,
-    UnwindContext, UnwindContextStorage, UnwindSection, UnwindTableRow, X86_64,
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, EndianSlice, LittleEndian, ReaderOffset, Register,
+    RegisterRule, UnwindContext, UnwindContextStorage, UnwindSection, UnwindTableRow, X86_64,
 };
 use uprobe::elf::ElfFile;
 
@@ -63,7 +63,13 @@ impl Frames {
                     _ => (Base::Other, 0),
                 };
                 let outermost = matches!(row.register(X86_64::RA), Some(RegisterRule::Undefined));
-                rows.push(Row { start: row.start_address(), end: row.end_address(), base, offset, outermost });
+                rows.push(Row {
+                    start: row.start_address(),
+                    end: row.end_address(),
+                    base,
+                    offset,
+                    outermost,
+                });
             }
         }
         rows.sort_unstable_by_key(|row| row.start);
