@@ -9,6 +9,7 @@ use std::sync::atomic::{
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
+use crate::hit::shadow::OwnStack;
 use crate::hit::{asm, process};
 use crate::regs::Regs;
 use crate::sys;
@@ -105,6 +106,8 @@ pub struct ThreadState {
     pub pending: AtomicU32,
     /// Set while `comm` holds the thread's name.
     pub comm_known: AtomicBool,
+    /// Its own stack, and the calls followed there.
+    pub stack: OwnStack,
     /// Displaced instructions in flight.
     pub steps: [StepRecord; STEPS],
     /// The siginfo of the pending ones.
@@ -249,6 +252,7 @@ impl ThreadState {
         self.pending.store(0, Relaxed);
         self.aside.clear();
         self.comm_known.store(false, Relaxed);
+        self.stack.reset();
         for step in &self.steps {
             step.slot.store(0, Relaxed);
         }
