@@ -6,7 +6,7 @@ mod common;
 use common::*;
 
 /// The ways to come into a probe's handler.
-const SIDES: [&str; 1] = ["entry"];
+const SIDES: [&str; 2] = ["entry", "return"];
 
 fn launch(program: &str, side: &str) -> Launch {
     Launch::new(Program::new(program).build()).arg(side)
