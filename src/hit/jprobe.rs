@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::*;
 use crate::hit::asm;
 use crate::hit::c_structs::CUjprobe;
 use crate::hit::consumer::{Consumer, Flow, Role, guarded};
-use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
 use crate::hit::thread::{self, ThreadState};
 use crate::hit::trap::Hit;
@@ -105,18 +104,20 @@ unsafe extern "C" {
 
 impl Arguments {
     /// As they are at a function's first instruction. What can't be read is zero.
-    fn at(entry: u64, regs: &Regs, context: *const SignalContext) -> Self {
-        let Regs { rdi, rsi, rdx, rcx, r8, r9, rax, r10, .. } = *regs;
+    fn at(entry: u64, hit: &Hit<'_>) -> Self {
+        let Regs { rdi, rsi, rdx, rcx, r8, r9, rax, r10, .. } = *hit.regs;
         let (xmm, stack) = ([0; XMM_BYTES], [0; STACK_BYTES]);
         let mut arguments = Self { entry, rdi, rsi, rdx, rcx, r8, r9, rax, r10, xmm, stack };
         // Our own code has used the registers since: what the kernel saved counts.
         // SAFETY: the frame of this signal.
-        let saved = unsafe { context.as_ref() }.map_or(0, |context| context.fpregs as u64);
+        let saved = unsafe { hit.context.as_ref() }.map_or(0, |context| context.fpregs as u64);
         if saved != 0 {
             SafeMemory.read(saved + FXSAVE_XMM, &mut arguments.xmm);
+        } else if !hit.vectors.is_null() {
+            SafeMemory.read(hit.vectors as u64, &mut arguments.xmm);
         }
         // Above the return address; the stack may end before them all.
-        SafeMemory.read(regs.rsp.wrapping_add(8), &mut arguments.stack);
+        SafeMemory.read(hit.regs.rsp.wrapping_add(8), &mut arguments.stack);
         arguments
     }
 }
@@ -132,7 +133,7 @@ pub(super) fn run(
     // SAFETY: alive: the struct is registered and unchanged.
     let (entry, nhit) = unsafe { ((*jp).entry as u64, &(*jp).up.nhit) };
     nhit.fetch_add(1, Relaxed);
-    let arguments = Arguments::at(entry, hit.regs, hit.context);
+    let arguments = Arguments::at(entry, hit);
     let enter = uprobe_jprobe_enter as *const () as usize;
     let before = *hit.regs;
     if guarded(thread, hit.is_trap(), enter, std::ptr::from_ref(&arguments) as usize, 0, 0).is_none() {

@@ -21,6 +21,7 @@ pub mod c_structs;
 pub mod clock;
 pub mod consumer;
 pub mod defer;
+pub mod detour;
 pub mod fault;
 pub mod frame;
 pub mod gates;

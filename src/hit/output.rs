@@ -106,7 +106,7 @@ pub fn event(
         cpu: asm::cpu_number(),
         ts_ns,
         // At a return, where it goes.
-        caller: (!hit.is_trap()).then_some(hit.regs.rip),
+        caller: hit.is_return.then_some(hit.regs.rip),
         latency_ns,
     };
     // SAFETY: this thread's own cell; events never nest.

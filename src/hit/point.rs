@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 
 use crate::hit::consumer::ConsumerList;
+use crate::hit::detour::Detour;
 use crate::insn::DisplacedInsn;
 use crate::insn::slot::{Boost, Step};
 
@@ -22,6 +23,10 @@ pub struct ProbePoint {
     pub armed: AtomicBool,
     /// Who is called; null is nobody.
     pub consumers: AtomicPtr<ConsumerList>,
+    /// Its detour, where it ever had one; the last.
+    pub detour: AtomicPtr<Detour>,
+    /// The jump to the detour is in the text, or on its way into or out of it.
+    pub optimized: AtomicBool,
     /// The point replaced by another at the same address (the object was unloaded).
     pub gone: AtomicBool,
 }
@@ -32,6 +37,13 @@ pub const SLOT_SIZE: usize = Boost::SIZE + Step::SIZE;
 pub const STEP_OFFSET: u64 = Boost::SIZE as u64;
 
 impl ProbePoint {
+    /// Its detour, where it ever had one.
+    #[must_use]
+    pub fn detour(&self) -> Option<&'static Detour> {
+        // SAFETY: never freed.
+        unsafe { self.detour.load(Acquire).as_ref() }
+    }
+
     /// The original next instruction.
     #[must_use]
     pub const fn next(&self) -> u64 {

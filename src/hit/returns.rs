@@ -15,7 +15,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::*};
 
-use crate::hit::consumer::Consumer;
+use crate::hit::consumer::{Consumer, Flow};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::ProbePoint;
 use crate::hit::shadow::{Frame, ReturnInstance};
@@ -71,7 +71,7 @@ fn look(hit: &mut Hit<'_>, thread: &ThreadState) -> Following {
     let Some(ra) = SafeMemory.read_u64(slot) else { return Following::Refused };
     let frame = Frame::at(thread, slot);
     let (stub, chained) = match stubs::containing(ra) {
-        None => (stubs::find(ra, 0), false),
+        None => (stubs::find(ra, hit.target), false),
         Some(_) => (stubs::of_landing(ra), true),
     };
     let Some(stub) = stub else { return Following::Refused };
@@ -102,21 +102,26 @@ pub fn push(hit: &mut Hit<'_>, thread: &ThreadState, instance: &mut ReturnInstan
     pushed
 }
 
-/// After all consumers of a hit: `runs` tells whether the function does.
-pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, runs: bool) {
-    let Following::Frame { frame, stub, chained, count } = hit.following else { return };
+/// After all consumers of a hit, of which `flow` is what they want. At a jump whose detour goes through
+/// the stub: where it must go.
+pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, flow: Flow) -> Option<u64> {
+    let Following::Frame { frame, stub, chained, count } = hit.following else { return None };
     if count == 0 {
-        return;
+        return None;
     }
+    // The address in the slot: what unwinders look at until the stub's call has written it again.
     let landing = stubs::landing(stub).to_le_bytes();
+    let runs = flow != Flow::RipChanged;
     if runs && (chained || SafeMemory.write(frame.slot, &landing) == landing.len()) {
         frame.start(thread, count, ticks());
-        return;
+        let through = !chained && hit.target != 0 && flow == Flow::Continue;
+        return through.then(|| stubs::start(stub));
     }
     frame.undo(thread, count, |instance| {
         // SAFETY: pushed by this very hit, so still registered or waited for.
         unsafe { (*instance.consumer).not_followed() };
     });
+    None
 }
 
 /// Where every stub leads. `regs` is the register image `uprobe_ret_common` restores: rip is the address

@@ -314,6 +314,13 @@ pub fn landing(stub: u32) -> u64 {
     pool() + u64::from(stub) * STUB_SIZE + LANDING
 }
 
+/// The stub's first instruction, which calls its target.
+#[inline]
+#[must_use]
+pub fn start(stub: u32) -> u64 {
+    pool() + u64::from(stub) * STUB_SIZE
+}
+
 /// The real return address behind a stub.
 #[inline]
 #[must_use]

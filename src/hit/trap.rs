@@ -25,17 +25,33 @@ pub struct Hit<'a> {
     pub after: Option<AfterCall>,
     /// Whether its return is followed.
     pub following: Following,
+    /// Where the function goes on through a return stub; 0: where it is.
+    pub target: u64,
+    /// At a jump, where xmm0-15 are; else null.
+    pub vectors: *const u8,
+    /// The function at the place has returned.
+    pub is_return: bool,
 }
 
 impl<'a> Hit<'a> {
     /// A trap at `point`.
     pub const fn at_trap(regs: &'a mut Regs, context: *mut SignalContext, point: &'a ProbePoint) -> Self {
-        Self { regs, context, point, after: None, following: Following::NotLooked }
+        let (following, vectors) = (Following::NotLooked, std::ptr::null());
+        Self { regs, context, point, after: None, following, target: 0, vectors, is_return: false }
+    }
+
+    /// A jump at `point`.
+    pub const fn at_jump(regs: &'a mut Regs, point: &'a ProbePoint, vectors: *const u8) -> Self {
+        let mut hit = Self::at_trap(regs, std::ptr::null_mut(), point);
+        hit.vectors = vectors;
+        hit
     }
 
     /// The return of the function at `point`.
     pub const fn at_return(regs: &'a mut Regs, point: &'a ProbePoint) -> Self {
-        Self::at_trap(regs, std::ptr::null_mut(), point)
+        let mut hit = Self::at_trap(regs, std::ptr::null_mut(), point);
+        hit.is_return = true;
+        hit
     }
 
     /// Whether a signal frame holds what our own code may clobber.
@@ -148,7 +164,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
     // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
     let list = unsafe { list_pointer.as_ref() };
     let handled = list.map_or(Flow::Continue, |list| run_all(list, &mut hit, thread));
-    returns::follow(&mut hit, thread, handled != Flow::RipChanged);
+    returns::follow(&mut hit, thread, handled);
     if handled == Flow::Continue {
         let nested = !thread.running.load(Relaxed).is_null() || thread.library.load(Relaxed) > 0;
         let post = if nested || !list.is_some_and(|list| list.wants_post) {
@@ -165,7 +181,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
 }
 
 /// Every consumer, in order; the engine's own last.
-fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
+pub fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
     let mut flow = Flow::Continue;
     let ours = thread.library.load(Relaxed) > 0;
     let nested = !thread.running.load(Relaxed).is_null();

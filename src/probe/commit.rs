@@ -109,6 +109,8 @@ impl Registry {
             slot,
             armed: AtomicBool::new(false),
             consumers: AtomicPtr::default(),
+            detour: AtomicPtr::default(),
+            optimized: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         }));
         if slot != 0 {

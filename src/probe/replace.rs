@@ -158,6 +158,8 @@ impl Registry {
                     slot,
                     armed: AtomicBool::new(true),
                     consumers: AtomicPtr::default(),
+                    detour: AtomicPtr::default(),
+                    optimized: AtomicBool::new(false),
                     gone: AtomicBool::new(false),
                 })),
             );

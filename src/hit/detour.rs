@@ -1,0 +1,480 @@
+//! Optimized probes: what runs where a jump stands in place of int3.
+//!
+//! ```text
+//!  program text            detour, near the text                    here, static text
+//!  jmp ──────────────────► -24  &uprobe_detour_common
+//!  (inner boundary:        -16  the place's address
+//!   a trap, or kept)        -8  &Detour
+//!                            0  lea rsp, [rsp - 128]     red zone
+//!                            5  call *common ───────────► saves; on_detour(): the consumers
+//!                           11  lea rsp, [rsp + 128] ◄──── restores
+//!                           19  displaced instructions, relocated
+//!  next instruction ◄────────── jmp next
+//! ```
+//!
+//! Where returns are followed, the detour of a function's entry ends differently: it goes through the
+//! stub, whose call takes the place of the one that was made.
+//!
+//! ```text
+//!                           11  lea rsp, [rsp + 136]     as before the call
+//!                           19  jmp *-24(rsp) ──► stub ──call──► relocated   followed
+//!                                             └─► 23                         not followed
+//!                           23  lea rsp, [rsp - 8]
+//!                               relocated ...
+//! ```
+//!
+//! A thread that is in the five bytes when the jump is written, or branches into them, is at the
+//! start of an instruction, where either the original byte was kept or a byte stands that traps; the trap
+//! handler sends it to the copy of that instruction ([`inner`]).
+
+use std::arch::global_asm;
+use std::sync::atomic::{AtomicPtr, Ordering::*};
+
+use crate::hit::consumer::Flow;
+use crate::hit::frame::SignalContext;
+use crate::hit::memory::SafeMemory;
+use crate::hit::point::{self, ProbePoint};
+use crate::hit::thread::ThreadState;
+use crate::hit::trap::{Hit, run_all};
+use crate::hit::{defer, process, returns, thread};
+use crate::insn::{Relocated, RelocatedPc};
+use crate::regs::{Memory, Regs};
+
+/// Bytes of the head, before the first instruction.
+pub const HEAD: usize = 24;
+/// Where the call comes back to.
+const BACK: u64 = 11;
+/// Bytes of the call sequence without and with the way through a stub.
+pub const PLAIN_LEN: usize = 19;
+/// See above.
+pub const FOLLOWING_LEN: usize = 28;
+/// Where a call that is not followed goes on, in the latter.
+const UNFOLLOWED: u64 = 23;
+/// Length of the jump that leads here.
+pub const JUMP_LEN: usize = 5;
+
+/// One optimized place. Never freed: a thread may sleep in its code.
+pub struct Detour {
+    /// Whose.
+    pub point: &'static ProbePoint,
+    /// Its first instruction.
+    pub start: u64,
+    /// Where the jump leads: here, or into code compiled for its action.
+    pub entry: u64,
+    /// First byte behind its code.
+    pub end: u64,
+    /// The displaced instructions.
+    pub relocated: Relocated,
+    /// Its ending goes through a stub.
+    pub follows: bool,
+    /// The five bytes of the jump, and those it replaces.
+    pub jump: [u8; JUMP_LEN],
+    /// See there.
+    pub original: [u8; JUMP_LEN],
+    /// Bit k: at offset k stands a byte that traps.
+    pub traps: u8,
+    /// The next in each of the pages it lies in.
+    pub next: [AtomicPtr<Detour>; 2],
+}
+
+// SAFETY: immutable after it is published, but for atomics.
+unsafe impl Sync for Detour {}
+
+/// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
+#[must_use]
+pub fn head(detour: *const Detour, at: u64) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..8].copy_from_slice(&(uprobe_detour_common as *const () as u64).to_le_bytes());
+    head[8..16].copy_from_slice(&at.to_le_bytes());
+    head[16..].copy_from_slice(&(detour as u64).to_le_bytes());
+    head
+}
+
+/// `lea rsp, [rsp - 128]; call [rip - 35]; lea rsp, [rsp + 128]`
+pub const PLAIN: [u8; PLAIN_LEN] = [
+    0x48, 0x8d, 0x64, 0x24, 0x80, // lea rsp, [rsp - 128]
+    0xff, 0x15, 0xdd, 0xff, 0xff, 0xff, // call [rip - 35]
+    0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0, // lea rsp, [rsp + 128]
+];
+
+/// The same with the way through a stub.
+pub const FOLLOWING: [u8; FOLLOWING_LEN] = [
+    0x48, 0x8d, 0x64, 0x24, 0x80, // lea rsp, [rsp - 128]
+    0xff, 0x15, 0xdd, 0xff, 0xff, 0xff, // call [rip - 35]
+    0x48, 0x8d, 0xa4, 0x24, 0x88, 0, 0, 0, // lea rsp, [rsp + 136]
+    0xff, 0x64, 0x24, 0xe8, // jmp [rsp - 24]
+    0x48, 0x8d, 0x64, 0x24, 0xf8, // lea rsp, [rsp - 8]
+];
+
+global_asm!(
+    ".text",
+    ".p2align 4",
+    ".globl uprobe_detour_common",
+    ".hidden uprobe_detour_common",
+    ".type uprobe_detour_common,@function",
+    // For unwinders the caller is the probed place itself, with its own rsp: the detour is not code that
+    // they know. [rsp] = back; the place's address is at back - 27, the Detour at back - 19.
+    "uprobe_detour_common:",
+    ".cfi_startproc",
+    ".cfi_signal_frame",
+    ".cfi_def_cfa rsp, 136",
+    // rip = **(CFA - 136) - 27)
+    ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
+    "pushfq",
+    ".cfi_adjust_cfa_offset 8",
+    "lea rsp, [rsp - 16]", // Regs::rip, Regs::rsp
+    ".cfi_adjust_cfa_offset 16",
+    "push rcx",
+    ".cfi_adjust_cfa_offset 8",
+    "push rax",
+    ".cfi_adjust_cfa_offset 8",
+    "push rdx",
+    ".cfi_adjust_cfa_offset 8",
+    "push rbx",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_rel_offset rbx, 0",
+    "push rbp",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_rel_offset rbp, 0",
+    "push rsi",
+    ".cfi_adjust_cfa_offset 8",
+    "push rdi",
+    ".cfi_adjust_cfa_offset 8",
+    "push r15",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_rel_offset r15, 0",
+    "push r14",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_rel_offset r14, 0",
+    "push r13",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_rel_offset r13, 0",
+    "push r12",
+    ".cfi_adjust_cfa_offset 8",
+    ".cfi_rel_offset r12, 0",
+    "push r11",
+    ".cfi_adjust_cfa_offset 8",
+    "push r10",
+    ".cfi_adjust_cfa_offset 8",
+    "push r9",
+    ".cfi_adjust_cfa_offset 8",
+    "push r8",
+    ".cfi_adjust_cfa_offset 8",
+    "mov rbx, rsp",
+    ".cfi_def_cfa rbx, 280",
+    "lea rax, [rsp + 280]",
+    "mov [rsp + 120], rax", // Regs::rsp
+    "mov rsi, [rsp + 144]", // back
+    "mov rax, [rsi - 27]",
+    "mov [rsp + 128], rax", // Regs::rip
+    "mov rsi, [rsi - 19]",
+    "sub rsp, 256",
+    "and rsp, -16",
+    "movaps [rsp], xmm0",
+    "movaps [rsp + 16], xmm1",
+    "movaps [rsp + 32], xmm2",
+    "movaps [rsp + 48], xmm3",
+    "movaps [rsp + 64], xmm4",
+    "movaps [rsp + 80], xmm5",
+    "movaps [rsp + 96], xmm6",
+    "movaps [rsp + 112], xmm7",
+    "movaps [rsp + 128], xmm8",
+    "movaps [rsp + 144], xmm9",
+    "movaps [rsp + 160], xmm10",
+    "movaps [rsp + 176], xmm11",
+    "movaps [rsp + 192], xmm12",
+    "movaps [rsp + 208], xmm13",
+    "movaps [rsp + 224], xmm14",
+    "movaps [rsp + 240], xmm15",
+    "cld",
+    "mov rdi, rbx",
+    "mov rdx, rsp",
+    "call {on_detour}",
+    "movaps xmm0, [rsp]",
+    "movaps xmm1, [rsp + 16]",
+    "movaps xmm2, [rsp + 32]",
+    "movaps xmm3, [rsp + 48]",
+    "movaps xmm4, [rsp + 64]",
+    "movaps xmm5, [rsp + 80]",
+    "movaps xmm6, [rsp + 96]",
+    "movaps xmm7, [rsp + 112]",
+    "movaps xmm8, [rsp + 128]",
+    "movaps xmm9, [rsp + 144]",
+    "movaps xmm10, [rsp + 160]",
+    "movaps xmm11, [rsp + 176]",
+    "movaps xmm12, [rsp + 192]",
+    "movaps xmm13, [rsp + 208]",
+    "movaps xmm14, [rsp + 224]",
+    "movaps xmm15, [rsp + 240]",
+    "test eax, eax",
+    "jnz 4f",
+    "mov rsp, rbx",
+    ".cfi_def_cfa rsp, 280",
+    "mov rcx, [rsp + 136]",
+    "test ch, 4",
+    "jnz 3f",
+    "xor eax, eax",
+    "bt ecx, 11",
+    "setc al",
+    "mov ah, cl",
+    "add al, 127",
+    "sahf",
+    "2:",
+    "pop r8",
+    ".cfi_adjust_cfa_offset -8",
+    "pop r9",
+    ".cfi_adjust_cfa_offset -8",
+    "pop r10",
+    ".cfi_adjust_cfa_offset -8",
+    "pop r11",
+    ".cfi_adjust_cfa_offset -8",
+    "pop r12",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore r12",
+    "pop r13",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore r13",
+    "pop r14",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore r14",
+    "pop r15",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore r15",
+    "pop rdi",
+    ".cfi_adjust_cfa_offset -8",
+    "pop rsi",
+    ".cfi_adjust_cfa_offset -8",
+    "pop rbp",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore rbp",
+    "pop rbx",
+    ".cfi_adjust_cfa_offset -8",
+    ".cfi_restore rbx",
+    "pop rdx",
+    ".cfi_adjust_cfa_offset -8",
+    "pop rax",
+    ".cfi_adjust_cfa_offset -8",
+    "pop rcx",
+    ".cfi_adjust_cfa_offset -8",
+    "lea rsp, [rsp + 24]",
+    ".cfi_adjust_cfa_offset -24",
+    "ret",
+    "3:",
+    ".cfi_def_cfa rsp, 280",
+    ".cfi_rel_offset rbx, 88",
+    ".cfi_rel_offset rbp, 80",
+    ".cfi_rel_offset r15, 56",
+    ".cfi_rel_offset r14, 48",
+    ".cfi_rel_offset r13, 40",
+    ".cfi_rel_offset r12, 32",
+    // The trap flag is a debugger's, and not for here.
+    "and ch, 0xFE",
+    "push rcx",
+    ".cfi_adjust_cfa_offset 8",
+    "popfq",
+    ".cfi_adjust_cfa_offset -8",
+    "jmp 2b",
+    // rip was changed: only the kernel can set all registers at once. rbx = Regs.
+    "4:",
+    ".cfi_def_cfa rbx, 280",
+    ".globl uprobe_detour_resume",
+    ".hidden uprobe_detour_resume",
+    "uprobe_detour_resume:",
+    "int3",
+    "ud2",
+    ".cfi_endproc",
+    ".size uprobe_detour_common, . - uprobe_detour_common",
+    on_detour = sym on_detour,
+);
+
+unsafe extern "C" {
+    fn uprobe_detour_common();
+    static uprobe_detour_resume: u8;
+}
+
+/// What `uprobe_detour_common` does next.
+const GO_ON: u32 = 0;
+const RESUME: u32 = 1;
+
+/// Called by `uprobe_detour_common`. `regs` is the image it restores, `vectors` where xmm0-15 are.
+///
+/// # Safety
+/// By that caller only.
+unsafe extern "C-unwind" fn on_detour(regs: *mut Regs, detour: *const Detour, vectors: *const u8) -> u32 {
+    // SAFETY: the caller's own image; detours are never freed.
+    let (regs, detour) = unsafe { (&mut *regs, &*detour) };
+    let slot = regs.rsp;
+    let mut next = detour.start + UNFOLLOWED;
+    let mut result = GO_ON;
+    process::check_fork();
+    if let Some(thread) = thread::current() {
+        thread.enter();
+        let flow = hit(regs, detour, vectors, thread, &mut next);
+        thread.leave();
+        defer::finish(thread);
+        if flow != Flow::Continue {
+            result = RESUME;
+        }
+    }
+    if detour.follows {
+        // Below the stack pointer of a function's first instruction nothing is alive.
+        // SAFETY: 16 bytes below it, inside what this very frame has skipped.
+        unsafe { *((slot - 16) as *mut u64) = next };
+    }
+    result
+}
+
+fn hit(
+    regs: &mut Regs,
+    detour: &'static Detour,
+    vectors: *const u8,
+    thread: &'static ThreadState,
+    next: &mut u64,
+) -> Flow {
+    // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
+    let Some(list) = (unsafe { detour.point.consumers.load(Acquire).as_ref() }) else { return Flow::Continue };
+    let mut hit = Hit::at_jump(regs, detour.point, vectors);
+    if detour.follows {
+        hit.target = detour.relocated.new_at();
+    }
+    let flow = run_all(list, &mut hit, thread);
+    if let Some(stub) = returns::follow(&mut hit, thread, flow) {
+        *next = stub;
+    }
+    flow
+}
+
+/// The trap of `uprobe_detour_common` where rip was changed: whether `rip`, behind an int3, is it. The
+/// thread goes on with the registers of the image.
+///
+/// # Safety
+/// `context` is the frame of this signal.
+pub unsafe fn resume(context: *mut SignalContext) -> bool {
+    // SAFETY: the kernel's frame.
+    let regs = unsafe { &mut (*context).regs };
+    if regs.rip != &raw const uprobe_detour_resume as u64 + 1 {
+        return false;
+    }
+    /// The trap flag, which a debugger's step leaves in the image.
+    const TRAP_FLAG: u64 = 1 << 8;
+    // SAFETY: rbx points to the image at this very instruction.
+    *regs = unsafe { *(regs.rbx as *const Regs) };
+    regs.rflags &= !TRAP_FLAG;
+    true
+}
+
+/// Where a thread goes on that has trapped at `at`, inside the five bytes of a jump. Signal-safe.
+#[must_use]
+pub fn inner(at: u64) -> Option<u64> {
+    (1..JUMP_LEN as u64).find_map(|offset| {
+        let detour = point::lookup(at.wrapping_sub(offset))?.detour()?;
+        if detour.traps & (1 << offset) == 0 {
+            return None;
+        }
+        detour.relocated.new_address(offset as usize)
+    })
+}
+
+const PAGES: usize = 1 << 14;
+/// Detours by the page they lie in.
+static BY_PAGE: [AtomicPtr<Detour>; PAGES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES];
+
+fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
+    &BY_PAGE[(page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % PAGES]
+}
+
+/// Makes a detour known to [`locate`], before anybody can be in it. The registry's lock must be held.
+pub fn publish(detour: &'static Detour) {
+    let pages = [detour.start >> 12, (detour.end - 1) >> 12];
+    for (page, next) in pages.iter().zip(&detour.next) {
+        if std::ptr::eq(next, &detour.next[1]) && pages[0] == pages[1] {
+            return;
+        }
+        let head = bucket(*page);
+        next.store(head.load(Acquire), Relaxed);
+        head.store(std::ptr::from_ref(detour).cast_mut(), Release);
+    }
+}
+
+/// The detour in which `rip` is. Signal-safe.
+fn containing(rip: u64) -> Option<&'static Detour> {
+    let mut detour = bucket(rip >> 12).load(Acquire);
+    // SAFETY: never freed.
+    while let Some(found) = unsafe { detour.as_ref() } {
+        if (found.start..found.end).contains(&rip) {
+            return Some(found);
+        }
+        let is_second = found.start >> 12 != rip >> 12 && (found.end - 1) >> 12 == rip >> 12;
+        // In a bucket that two pages share either link may lead on; a detour's own page tells which.
+        detour = found.next[usize::from(is_second)].load(Acquire);
+    }
+    None
+}
+
+/// What a thread interrupted in a detour is doing, as the program sees it.
+#[derive(Clone, Copy)]
+pub struct InDetour {
+    /// Which.
+    pub detour: &'static Detour,
+    /// The program's instruction.
+    pub rip: u64,
+    /// rsp is less than the program's by so much.
+    pub below: u64,
+    /// rax is the program's only on the stack, where rsp points.
+    pub rax_saved: bool,
+    /// A system call is done: rcx becomes rip.
+    pub fix_rcx: bool,
+    /// The program's own instructions run: going back to `rip` would not go through the probe again, or
+    /// is right even so.
+    pub displaced: bool,
+}
+
+/// Resolves a rip. Signal-safe.
+#[must_use]
+pub fn locate(rip: u64) -> Option<InDetour> {
+    let detour = containing(rip)?;
+    let at = detour.point.at;
+    let before = |below, rax_saved| InDetour { detour, rip: at, below, rax_saved, fix_rcx: false, displaced: false };
+    let offset = rip - detour.start;
+    if rip < detour.relocated.new_at() {
+        return Some(match (offset, detour.follows) {
+            (0, _) => before(0, false),
+            (1..=BACK, _) => before(128, false),
+            (_, true) if offset == 19 || offset == UNFOLLOWED => before(0_u64.wrapping_sub(8), false),
+            _ => before(0, false),
+        });
+    }
+    let mut here = rip;
+    // A branch that was decided is led to its end.
+    for _ in 0..3 {
+        let inside = |rip, below, fix_rcx| {
+            Some(InDetour { detour, rip, below, rax_saved: false, fix_rcx, displaced: true })
+        };
+        match detour.relocated.map(here) {
+            Some(RelocatedPc::At(rip)) => return inside(rip, 0, false),
+            Some(RelocatedPc::Pushed(rip)) => return inside(rip, 8, false),
+            Some(RelocatedPc::Returned(rip)) => return inside(rip, 0, true),
+            Some(RelocatedPc::Branching) => here = branch_target(here)?,
+            // It has left the copies.
+            None => return inside(here, 0, false),
+        }
+    }
+    None
+}
+
+/// Where the jump at `rip`, one of those the relocator writes, leads.
+fn branch_target(rip: u64) -> Option<u64> {
+    let mut bytes = [0; 14];
+    let n = SafeMemory.read(rip, &mut bytes);
+    let word = |from: usize, len: usize| {
+        bytes.get(from..from + len).filter(|_| from + len <= n).map(|bytes| {
+            bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
+        })
+    };
+    match bytes {
+        [0xeb, distance, ..] => Some(rip.wrapping_add(2).wrapping_add_signed(i64::from(distance as i8))),
+        [0xe9, ..] => Some(rip.wrapping_add(5).wrapping_add_signed(i64::from(word(1, 4)? as u32 as i32))),
+        [0xff, 0x25, ..] => word(6, 8),
+        _ => None,
+    }
+}
