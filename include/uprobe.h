@@ -90,6 +90,12 @@ UPROBE_WEAK int disable_uprobe(struct uprobe *);
 UPROBE_WEAK long uprobe_read(void *dst, const void *src, size_t n);
 UPROBE_WEAK long uprobe_read_string(char *dst, const void *src, size_t n);
 
+/* The stack of the code at `regs`: the address it returns to, then the one its caller returns to, and so on, at
+ * most n; how many. They are the real ones where a return probe has replaced them. A signal handler returns
+ * to the restorer; the next address then is that of the interrupted instruction. Ends early where neither
+ * unwind tables (.eh_frame) nor frame pointers lead on. Safe in handlers; needs some 7 KiB of stack. */
+UPROBE_WEAK long uprobe_stack(const struct uprobe_regs *regs, void **buf, size_t n);
+
 #define UPROBE_AVAILABLE() (register_uprobe != 0)
 
 /* Integer or pointer argument n (from 1) at a function's entry: registers, then stack. */

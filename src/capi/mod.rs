@@ -6,9 +6,11 @@
 mod init;
 mod reads;
 mod register;
+mod stack;
 
 pub use init::uprobe_init;
 pub use reads::{uprobe_read, uprobe_read_string};
 pub use register::{
     disable_uprobe, enable_uprobe, register_uprobe, register_uprobes, unregister_uprobe, unregister_uprobes,
 };
+pub use stack::uprobe_stack;

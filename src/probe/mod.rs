@@ -7,6 +7,7 @@
 //! `Instance` (one place in one file, with its `Consumer`) ─ once or more in memory ─► `ProbePoint`
 
 mod commit;
+mod frames;
 mod instance;
 pub mod lock;
 mod modules;
