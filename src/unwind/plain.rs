@@ -20,7 +20,7 @@ pub(super) fn caller(frame: &Frame, world: &impl World) -> Option<Frame> {
         return Some(caller);
     }
     let rbp = frame.regs[RBP];
-    if rbp % 8 != 0 || rbp.checked_sub(frame.rsp())? > LARGEST_FRAME {
+    if !rbp.is_multiple_of(8) || rbp.checked_sub(frame.rsp())? > LARGEST_FRAME {
         return None;
     }
     caller.regs[RBP] = world.read_u64(rbp)?;

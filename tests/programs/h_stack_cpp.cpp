@@ -46,6 +46,6 @@ int main()
 	sink = through([&](long a) { return base->work(a); });
 	for (int i = 0; i < 3; i++)
 		sink = catches(i);
-	printf("armed %d, compared %d, different %lu\n", armed > 40, compared > 60, different);
+	printf("armed %d, compared %d, different %lu\n", armed > 20, compared > 60, different);
 	return 0;
 }
