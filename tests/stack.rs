@@ -71,3 +71,15 @@ fn real_programs() {
     }
     assert!(seen > 0, "no program to look at");
 }
+
+#[test]
+fn return_probes_are_seen_through() {
+    for flag in ["-O1", "-O2"] {
+        let outcome = Launch::new(Program::new("h_stack_returns.c").flag(flag).build()).run();
+        assert_eq!(
+            outcome.stdout, "enough addresses, the same\nat returns: 14, wrong: 0\n",
+            "{flag}\n{outcome}"
+        );
+        assert_eq!((outcome.stderr.as_str(), outcome.end), ("", End::Exit(0)), "{flag}\n{outcome}");
+    }
+}

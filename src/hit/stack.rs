@@ -1,22 +1,10 @@
 //! The stack at a hit: [`crate::unwind`] in this process.
 
-use std::sync::atomic::{AtomicPtr, Ordering::*};
-
 use crate::hit::memory::SafeMemory;
-use crate::hit::{objects, slots};
+use crate::hit::{objects, slots, stubs};
 use crate::insn::slot::SlotPc;
 use crate::regs::{Memory, Regs};
 use crate::unwind::{self, World};
-
-/// Says where a return goes whose address was replaced.
-pub type StubResolver = fn(u64) -> Option<u64>;
-
-static STUB_RESOLVER: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
-
-/// Lets `resolver`, which is signal-safe, tell the landings of return probes from other addresses.
-pub fn set_stub_resolver(resolver: StubResolver) {
-    STUB_RESOLVER.store(resolver as *mut (), Release);
-}
 
 struct Process;
 
@@ -36,13 +24,7 @@ impl World for Process {
     }
 
     fn real_return(&self, pc: u64) -> Option<u64> {
-        let resolver = STUB_RESOLVER.load(Acquire);
-        if resolver.is_null() {
-            return None;
-        }
-        // SAFETY: stored from a StubResolver.
-        let resolver = unsafe { std::mem::transmute::<*mut (), StubResolver>(resolver) };
-        resolver(pc)
+        stubs::real_return(pc)
     }
 
     fn original(&self, pc: u64) -> u64 {

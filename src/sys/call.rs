@@ -130,6 +130,13 @@ pub fn map_anonymous(len: usize) -> Result<usize, i32> {
     }
 }
 
+/// Memory that is only promised until it is touched.
+pub fn map_reserved(len: usize) -> Result<usize, i32> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: no MAP_FIXED: no existing mapping changes.
+    unsafe { mmap(0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }
+}
+
 /// munmap(2).
 ///
 /// # Safety
