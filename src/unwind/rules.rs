@@ -27,9 +27,9 @@ struct OnStack;
 
 impl<T: ReaderOffset> UnwindContextStorage<T> for OnStack {
     /// 17 registers are all there are on this machine without the vector registers, which no ABI of ours saves.
-    type Rules = [(Register, RegisterRule<T>); 20];
-    /// The CIE's row, the current one, and DW_CFA_remember_state's.
-    type Stack = [UnwindTableRow<T, Self>; 4];
+    type Rules = [(Register, RegisterRule<T>); 18];
+    /// The CIE's row (where it says more than one thing), the current one, and DW_CFA_remember_state's.
+    type Stack = [UnwindTableRow<T, Self>; 3];
 }
 
 impl<R: Reader> EvaluationStorage<R> for OnStack {
@@ -44,8 +44,11 @@ const MOST_OPERATIONS: u32 = 256;
 /// The caller of `frame` by the object whose `.eh_frame_hdr` is at `header`.
 #[inline(never)]
 pub(super) fn caller(frame: &Frame, header: u64, memory: &impl Memory) -> Found {
-    let Some(description) = table::find(header, frame.covered(), memory) else { return Found::Nothing };
-    by_description(frame, &description, memory)
+    let mut description = Description::new();
+    match table::find(header, frame.covered(), memory, &mut description) {
+        Some(()) => by_description(frame, &description, memory),
+        None => Found::Nothing,
+    }
 }
 
 fn by_description(frame: &Frame, description: &Description, memory: &impl Memory) -> Found {

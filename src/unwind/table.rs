@@ -15,7 +15,7 @@ const ENTRY_SIZE: u64 = 8;
 /// Longest CIE that is read. (They are of 20 to 28 bytes.)
 const LONGEST_CIE: usize = 128;
 /// Longest FDE: the longest of glibc, Python, libcrypto and libstdc++ is of 756 bytes.
-const LONGEST_FDE: usize = 2048;
+const LONGEST_FDE: usize = 1024;
 
 /// A CIE and behind it an FDE that belongs to it: a section of two entries.
 pub(super) struct Description {
@@ -28,14 +28,19 @@ pub(super) struct Description {
 }
 
 impl Description {
+    /// None yet. Filled where it is, for want of stack.
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; LONGEST_CIE + LONGEST_FDE], len: 0, fde: 0, address: 0 }
+    }
+
     /// The section.
     pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
-/// The description of the last function that begins at or before `pc`; it may end before it.
-pub(super) fn find(header: u64, pc: u64, memory: &impl Memory) -> Option<Description> {
+/// Fills `found` with the description of the last function that begins at or before `pc`; it may end before it.
+pub(super) fn find(header: u64, pc: u64, memory: &impl Memory, found: &mut Description) -> Option<()> {
     let mut head = [0; ENTRIES as usize];
     if memory.read(header, &mut head) != head.len() || head[..4] != HEADER {
         return None;
@@ -59,7 +64,7 @@ pub(super) fn find(header: u64, pc: u64, memory: &impl Memory) -> Option<Descrip
             high = middle;
         }
     }
-    copy(last?, memory)
+    copy(last?, memory, found)
 }
 
 fn read_u32(address: u64, memory: &impl Memory) -> Option<u32> {
@@ -74,22 +79,19 @@ fn entry_size(address: u64, most: usize, memory: &impl Memory) -> Option<usize> 
     (size > 8 && size <= most).then_some(size)
 }
 
-fn copy(fde: u64, memory: &impl Memory) -> Option<Description> {
+fn copy(fde: u64, memory: &impl Memory, found: &mut Description) -> Option<()> {
     // The second word of an FDE is the distance from itself back to its CIE.
     let back = read_u32(fde.wrapping_add(4), memory)?;
     let cie = fde.wrapping_add(4).wrapping_sub(u64::from(back));
     let cie_size = entry_size(cie, LONGEST_CIE, memory)?;
     let fde_size = entry_size(fde, LONGEST_FDE, memory)?;
-    let mut found = Description {
-        bytes: [0; LONGEST_CIE + LONGEST_FDE],
-        len: cie_size + fde_size,
-        fde: cie_size,
-        address: fde.wrapping_sub(cie_size as u64),
-    };
+    found.len = cie_size + fde_size;
+    found.fde = cie_size;
+    found.address = fde.wrapping_sub(cie_size as u64);
     let (first, second) = found.bytes.get_mut(..found.len)?.split_at_mut_checked(cie_size)?;
     if memory.read(cie, first) != cie_size || memory.read(fde, second) != fde_size {
         return None;
     }
     second.get_mut(4..8)?.copy_from_slice(&(cie_size as u32 + 4).to_le_bytes());
-    Some(found)
+    Some(())
 }
