@@ -159,7 +159,7 @@ mod a_return_probe {
              from inside: 0\n\
              result 3, handlers 100, hits 1\n\
              from its handler: 8, handlers 101, hits 1\n\
-             from its entry_handler: 8, handlers 101\n\
+             from its entry_handler: 8, handlers 101, hits 0\n\
              enabled: handlers 102\n",
         );
     }
