@@ -350,7 +350,10 @@ mod a_replacement {
             "immediate",
             "ret",
             "branch",
+            "condition",
+            "loop",
             "call",
+            "call_memory",
         ]
         .iter()
         .map(|name| format!("f_{name}: 1023 24 25 26 0\n"))
