@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::insn::{InsnRefusal, WindowRefusal};
+
 /// Why a probe can't be armed (`state = "refused"`), or waits (`pending`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -283,3 +285,66 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// Why an armed place stays at int3.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotOptimized {
+    /// `method = "int3"`.
+    AskedFor,
+    /// A post_handler wants to look after the instruction.
+    PostHandler,
+    /// The engine's own business: a system call it stands before.
+    Internal,
+    /// `uprobe_replace`: its `original` runs the function's own instructions.
+    Replaced,
+    /// No jump can be put there.
+    Window(WindowRefusal),
+    /// An instruction it would displace runs nowhere else.
+    Relocate(InsnRefusal),
+    /// Another probe lies inside what it would displace.
+    AnotherProbe {
+        /// Where.
+        at: u64,
+    },
+    /// No memory where such a jump could lead.
+    NoRoom,
+    /// The kernel has no membarrier(2) of the kind that makes changed code safe.
+    NoBarriers,
+}
+
+impl NotOptimized {
+    /// The stable short code, as it stands before the colon in `reason`.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AskedFor => "method-int3",
+            Self::PostHandler => "post-handler",
+            Self::Internal => "internal",
+            Self::Replaced => "replaced",
+            Self::Window(WindowRefusal::TooShort { .. }) => "too-short",
+            Self::Window(_) => "no-window",
+            Self::Relocate(_) => "insn-not-relocatable",
+            Self::AnotherProbe { .. } => "another-probe",
+            Self::NoRoom => "no-detour-in-reach",
+            Self::NoBarriers => "no-membarrier",
+        }
+    }
+}
+
+impl fmt::Display for NotOptimized {
+    /// `code: sentence`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.code())?;
+        match self {
+            Self::AskedFor => write!(f, "method = \"int3\" keeps the breakpoint"),
+            Self::PostHandler => write!(f, "a post_handler runs after the instruction, which takes a second trap"),
+            Self::Internal => write!(f, "libuprobe itself stands there"),
+            Self::Replaced => write!(f, "the function is replaced, and its original runs the instructions of its beginning"),
+            Self::Window(why) => write!(f, "{why}"),
+            Self::Relocate(why) => write!(f, "{why}"),
+            Self::AnotherProbe { at } => write!(f, "a jump would displace the instruction at {at:#x}, which is probed, too"),
+            Self::NoRoom => write!(f, "no free memory where a jump that is safe there could lead"),
+            Self::NoBarriers => write!(f, "the kernel refuses membarrier(2), without which code can't be changed under running threads"),
+        }
+    }
+}

@@ -3,9 +3,11 @@
 //! Ordinary Rust, called with the registry's lock held.
 
 mod arena;
+mod detours;
 mod maps;
 mod poke;
 
 pub use arena::{Arenas, Neighbourhood};
+pub use detours::{DetourSpace, Placed};
 pub use maps::{MapEntry, free_gaps, mapping_at, read_maps};
 pub use poke::Poker;

@@ -143,6 +143,8 @@ pub struct Consumer {
     pub latency: Option<Box<LatencyCounts>>,
     /// The function returns twice, first in a child that borrows its parent's memory (vfork).
     pub returns_twice: bool,
+    /// No jump instead of int3.
+    pub only_int3: bool,
     /// The next in the list of all consumers with counts of their own.
     pub next: AtomicPtr<Consumer>,
 }
@@ -184,6 +186,7 @@ impl Consumer {
             active: AtomicU32::new(0),
             latency: None,
             returns_twice: false,
+            only_int3: false,
             next: AtomicPtr::new(std::ptr::null_mut()),
         }
     }

@@ -36,7 +36,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
-use crate::hit::{defer, process, returns, thread};
+use crate::hit::{defer, process, returns, slots, thread};
 use crate::insn::{Relocated, RelocatedPc};
 use crate::regs::{Memory, Regs};
 
@@ -385,6 +385,7 @@ fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
 
 /// Makes a detour known to [`locate`], before anybody can be in it. The registry's lock must be held.
 pub fn publish(detour: &'static Detour) {
+    slots::cover(detour.start, detour.end);
     let pages = [detour.start >> 12, (detour.end - 1) >> 12];
     for (page, next) in pages.iter().zip(&detour.next) {
         if std::ptr::eq(next, &detour.next[1]) && pages[0] == pages[1] {
@@ -427,6 +428,22 @@ pub struct InDetour {
     /// The program's own instructions run: going back to `rip` would not go through the probe again, or
     /// is right even so.
     pub displaced: bool,
+}
+
+impl InDetour {
+    /// Makes the registers those that the program would have at [`InDetour::rip`].
+    pub fn show(&self, regs: &mut Regs) {
+        if self.rax_saved
+            && let Some(rax) = SafeMemory.read_u64(regs.rsp)
+        {
+            regs.rax = rax;
+        }
+        regs.rip = self.rip;
+        regs.rsp = regs.rsp.wrapping_add(self.below);
+        if self.fix_rcx {
+            regs.rcx = self.rip;
+        }
+    }
 }
 
 /// Resolves a rip. Signal-safe.

@@ -9,6 +9,7 @@ use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
+use crate::hit::detour::{self, InDetour};
 use crate::hit::{actions, asm, defer, process, trap};
 use crate::insn::slot::SlotPc;
 
@@ -34,6 +35,18 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
     // SAFETY: the kernel's frame.
     if unsafe { actions::hold_back(signal, info) } {
         return;
+    }
+    if signal == libc::SIGILL
+        && synchronous
+        && let Some(copy) = detour::inner(rip)
+    {
+        // SAFETY: the kernel's frame.
+        unsafe { (*context).regs.rip = copy };
+        return;
+    }
+    if synchronous && let Some(found) = detour::locate(rip).filter(|found| found.displaced) {
+        // SAFETY: the kernel's frame.
+        return unsafe { relocated_faulted(found, signal, info, context) };
     }
     match slots::locate(rip) {
         // SAFETY: the kernel's frame.
@@ -125,6 +138,39 @@ unsafe fn displaced_faulted(found: InSlot, signal: i32, info: *mut SignalInfo, c
     report(&mut hit, thread, post, signal, info);
 }
 
+/// The same of an instruction in a detour.
+///
+/// # Safety
+/// As [`displaced_faulted`].
+unsafe fn relocated_faulted(
+    found: InDetour,
+    signal: i32,
+    info: *mut SignalInfo,
+    context: *mut SignalContext,
+) {
+    let thread = thread::current();
+    // SAFETY: the caller's promise.
+    let (regs, info) = unsafe { (&mut (*context).regs, &mut *info) };
+    if info.address == regs.rip {
+        info.address = found.rip;
+    }
+    found.show(regs);
+    let point = found.detour.point;
+    // An instruction behind the first is nobody's: no fault_handler is asked.
+    let is_first = found.rip == point.at;
+    let mut hit = Hit::at_trap(regs, context, point);
+    let handled = is_first && ask_fault_handlers(&mut hit, thread, signal);
+    if !handled && !give_to_program(&hit, thread, signal, info) {
+        return;
+    }
+    if hit.regs.rip == found.rip
+        && let Some(copy) = found.detour.relocated.new_address((found.rip - point.at) as usize)
+    {
+        // The same execution, not a second hit.
+        hit.regs.rip = copy;
+    }
+}
+
 /// An emulated push, call, ret or indirect jump could not reach its memory.
 pub fn emulation_faulted(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>) {
     let Some(thread) = thread else { return };
@@ -151,24 +197,8 @@ fn report(
     signal: i32,
     info: &mut SignalInfo,
 ) {
-    let handled = thread.is_some_and(|thread| {
-        thread.enter();
-        let handled = run_fault_handlers(hit, thread, signal);
-        thread.leave();
-        handled
-    });
-    if !handled {
-        let context = hit.context;
-        // While the program's handler runs, this hit is over: it may be left by longjmp.
-        let depth = thread.map(ThreadState::suspend);
-        // SAFETY: this signal's frame and information.
-        let alive = unsafe { actions::deliver(signal, info, context) };
-        if let (Some(thread), Some(depth)) = (thread, depth) {
-            thread.resume(depth);
-        }
-        if !alive {
-            return;
-        }
+    if !ask_fault_handlers(hit, thread, signal) && !give_to_program(hit, thread, signal, info) {
+        return;
     }
     if hit.regs.rip != hit.point.at || !is_still_displaced(hit.point) {
         return;
@@ -181,6 +211,32 @@ fn report(
     let wants_post = !post.is_null() && unsafe { list.as_ref() }.is_some_and(|list| list.wants_post);
     displace(hit, Some(thread), if wants_post { list } else { std::ptr::null_mut() });
     thread.leave();
+}
+
+fn ask_fault_handlers(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, signal: i32) -> bool {
+    thread.is_some_and(|thread| {
+        thread.enter();
+        let handled = run_fault_handlers(hit, thread, signal);
+        thread.leave();
+        handled
+    })
+}
+
+/// False: the process is dying.
+fn give_to_program(
+    hit: &Hit<'_>,
+    thread: Option<&'static ThreadState>,
+    signal: i32,
+    info: &mut SignalInfo,
+) -> bool {
+    // While the program's handler runs, this hit is over: it may be left by longjmp.
+    let depth = thread.map(ThreadState::suspend);
+    // SAFETY: this signal's frame and information.
+    let alive = unsafe { actions::deliver(signal, info, hit.context) };
+    if let (Some(thread), Some(depth)) = (thread, depth) {
+        thread.resume(depth);
+    }
+    alive
 }
 
 fn is_still_displaced(point: &ProbePoint) -> bool {

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
+use crate::hit::detour;
 use crate::hit::frame::SignalContext;
 use crate::hit::point::{ProbePoint, SLOT_SIZE, STEP_OFFSET};
 use crate::insn::slot::{SlotPc, boost_map, step_map};
@@ -38,18 +39,22 @@ pub fn publish(arena: &'static Arena) -> bool {
     }
     ARENAS[count].store(std::ptr::from_ref(arena).cast_mut(), Release);
     ARENA_COUNT.store(count + 1, Release);
-    let end = arena.base + (arena.slots * SLOT_SIZE) as u64;
+    cover(arena.base, arena.base + (arena.slots * SLOT_SIZE) as u64);
+    true
+}
+
+/// Makes the shim look at whoever is interrupted in `start..end`. The registry's lock must be held.
+pub fn cover(start: u64, end: u64) {
     let low = LOW.load(Relaxed);
     let high = if SPAN.load(Relaxed) == 0 { end } else { low + SPAN.load(Relaxed) };
-    let (new_low, new_high) = (low.min(arena.base), high.max(end));
+    let (new_low, new_high) = (low.min(start), high.max(end));
     // Between the two stores the envelope is too small or too large, never wrong for long; nobody
-    // runs in the new arena yet. Zero span first keeps it from reaching beyond both.
+    // runs in the new place yet. Zero span first keeps it from reaching beyond both.
     if new_low < low {
         SPAN.store(0, SeqCst);
     }
     LOW.store(new_low, SeqCst);
     SPAN.store(new_high - new_low, SeqCst);
-    true
 }
 
 /// Every arena. Signal-safe.
@@ -100,36 +105,54 @@ pub fn locate(rip: u64) -> Option<InSlot> {
 #[repr(C)]
 #[derive(Default)]
 pub struct View {
-    slot_rip: u64,
+    /// 0: nothing.
+    real_rip: u64,
     shown_rip: u64,
+    /// What was added to rsp.
+    raised: u64,
+    real_rax: u64,
+    shown_rax: u64,
 }
 
-/// Before the program's handler for an asynchronous signal that arrived in a slot: shows it the
-/// original instruction. Called by the shim in `asm`. Returns whether [`leave_view`] must follow.
+/// Room for a [`View`] that the shim makes.
+pub const VIEW_SIZE: usize = 48;
+const _: () = assert!(size_of::<View>() <= VIEW_SIZE);
+
+/// Before the program's handler for an asynchronous signal that arrived in a slot or a detour: shows it
+/// the original instruction. Called by the shim in `asm`. Returns whether [`leave_view`] must follow.
 ///
 /// # Safety
 /// `context` is the frame of the signal being delivered, `view` the shim's scratch.
 pub unsafe extern "C" fn enter_view(context: *mut SignalContext, view: *mut View) -> i32 {
     // SAFETY: the caller's promise.
     let (context, view) = unsafe { (&mut *context, &mut *view) };
-    view.slot_rip = 0;
-    let Some(found) = locate(context.regs.rip) else { return 0 };
-    let slot_rip = context.regs.rip;
-    match found.pc {
-        SlotPc::Before => context.regs.rip = found.point.at,
-        SlotPc::After { fix_rcx } => {
-            context.regs.rip = found.point.next();
-            if fix_rcx {
-                context.regs.rcx = found.point.next();
-            }
-            if !found.stepping {
-                // Executed, nothing left to do but the jump: this is where the thread goes on.
-                return 0;
+    let regs = &mut context.regs;
+    *view = View { real_rip: regs.rip, real_rax: regs.rax, ..View::default() };
+    if let Some(found) = detour::locate(regs.rip) {
+        let rsp = regs.rsp;
+        found.show(regs);
+        view.raised = regs.rsp.wrapping_sub(rsp);
+    } else if let Some(found) = locate(regs.rip) {
+        match found.pc {
+            SlotPc::Before => regs.rip = found.point.at,
+            SlotPc::After { fix_rcx } => {
+                regs.rip = found.point.next();
+                if fix_rcx {
+                    regs.rcx = found.point.next();
+                }
+                if !found.stepping {
+                    // Executed, nothing left to do but the jump: this is where the thread goes on.
+                    view.real_rip = 0;
+                    return 0;
+                }
             }
         }
+    } else {
+        view.real_rip = 0;
+        return 0;
     }
-    view.slot_rip = slot_rip;
-    view.shown_rip = context.regs.rip;
+    view.shown_rip = regs.rip;
+    view.shown_rax = regs.rax;
     1
 }
 
@@ -141,7 +164,12 @@ pub unsafe extern "C" fn enter_view(context: *mut SignalContext, view: *mut View
 pub unsafe extern "C" fn leave_view(context: *mut SignalContext, view: *mut View) {
     // SAFETY: the caller's promise.
     let (context, view) = unsafe { (&mut *context, &*view) };
-    if view.slot_rip != 0 && context.regs.rip == view.shown_rip {
-        context.regs.rip = view.slot_rip;
+    let regs = &mut context.regs;
+    if view.real_rip != 0 && regs.rip == view.shown_rip {
+        regs.rip = view.real_rip;
+        regs.rsp = regs.rsp.wrapping_sub(view.raised);
+        if regs.rax == view.shown_rax {
+            regs.rax = view.real_rax;
+        }
     }
 }

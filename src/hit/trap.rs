@@ -9,7 +9,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::returns::{self, Following};
 use crate::hit::thread::{AfterCall, PROTECTED_MASK, ThreadState};
-use crate::hit::{actions, asm, defer, fault, point, process, slots, thread};
+use crate::hit::{actions, asm, defer, detour, fault, point, process, slots, thread};
 use crate::insn::{SlotKind, Way};
 use crate::regs::{Memory, Regs};
 
@@ -113,10 +113,21 @@ pub unsafe fn take_breakpoint(context: *mut SignalContext) -> bool {
         unsafe { defer::deliver(context) };
         return true;
     }
+    // SAFETY: the kernel's frame.
+    if unsafe { detour::resume(context) } {
+        return true;
+    }
     let at = rip.wrapping_sub(1);
-    if let Some(found) = point::lookup(at) {
+    if let Some(found) = point::lookup(at)
         // SAFETY: the kernel's frame.
-        return unsafe { take(found, context) };
+        && unsafe { take(found, context) }
+    {
+        return true;
+    }
+    if let Some(copy) = detour::inner(at) {
+        // SAFETY: the kernel's frame.
+        unsafe { (*context).regs.rip = copy };
+        return true;
     }
     if let Some(found) = slots::owner(at)
         && at >= found.slot + STEP_OFFSET

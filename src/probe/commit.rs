@@ -9,6 +9,7 @@ use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_PENDING};
 use crate::hit::consumer::{Consumer, ConsumerList, Role};
+use crate::hit::detour::JUMP_LEN;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::insn::{self, Way};
@@ -48,7 +49,7 @@ impl Registry {
         if let Some(bounds) = &resolved.bounds {
             elf::boundary::check(file, resolved.link, bounds)?;
         }
-        let memory = read_text(at.0);
+        let memory = read_text(at.0, MAX_INSN);
         let original = file.bytes_at(resolved.link, memory.len());
         if memory.first() == Some(&INT3) {
             return Err(Refusal::ForeignBreakpoint);
@@ -77,7 +78,7 @@ impl Registry {
                 return Err(Refusal::NotExecutable { offset: at });
             };
             let vdso = Module { low: map.start, high: map.end, ..self.modules[0].clone() };
-            let displaced = insn::classify(&read_text(at), at)?;
+            let displaced = insn::classify(&read_text(at, MAX_INSN), at)?;
             return self.make_point(displaced, &vdso);
         };
         if module.is_own {
@@ -221,12 +222,14 @@ impl Registry {
         self.retirement.retire(old, std::ptr::null_mut());
     }
 
-    /// Writes int3 where somebody listens, the original byte where nobody does.
+    /// Writes int3 where somebody listens, the original byte where nobody does; then jumps where they can
+    /// be.
     pub(super) fn settle(&mut self, points: &[&'static ProbePoint]) {
         let mut points = points.to_vec();
         points.sort_unstable_by_key(|point| point.at);
         points.dedup_by_key(|point| point.at);
-        for point in points {
+        self.deoptimize_for(&points);
+        for point in &points {
             let wanted = !point.gone.load(Relaxed) && has_listener(point);
             if wanted == point.armed.load(Relaxed) || point.gone.load(Relaxed) {
                 continue;
@@ -245,6 +248,7 @@ impl Registry {
                 point.armed.store(false, SeqCst);
             }
         }
+        self.optimize(&points);
     }
 
     fn refuse_at(&mut self, point: &'static ProbePoint, refusal: &Refusal) {
@@ -281,7 +285,7 @@ fn live_point(at: u64) -> Option<&'static ProbePoint> {
     point::lookup(at).filter(|point| !point.gone.load(Acquire))
 }
 
-fn byte_at(at: u64) -> Option<u8> {
+pub(super) fn byte_at(at: u64) -> Option<u8> {
     let mut byte = [0];
     (SafeMemory.read(at, &mut byte) == 1).then_some(byte[0])
 }
@@ -291,7 +295,7 @@ fn still_the_same(point: &'static ProbePoint) -> Result<&'static ProbePoint, Ref
     if point.armed.load(Relaxed) {
         return Ok(point);
     }
-    let memory = read_text(point.at);
+    let memory = read_text(point.at, MAX_INSN);
     let original = point.displaced.original();
     if memory.starts_with(original) {
         Ok(point)
@@ -303,24 +307,30 @@ fn still_the_same(point: &'static ProbePoint) -> Result<&'static ProbePoint, Ref
     }
 }
 
-fn has_listener(point: &ProbePoint) -> bool {
+pub(super) fn has_listener(point: &ProbePoint) -> bool {
     // SAFETY: only changed under the lock, which we hold.
     let list = unsafe { point.consumers.load(Acquire).as_ref() };
     // SAFETY: listed consumers are alive.
     list.is_some_and(|list| list.all.iter().any(|consumer| unsafe { (**consumer).alive.load(Relaxed) }))
 }
 
-/// The program's own bytes at `at`: memory, less our breakpoints.
-fn read_text(at: u64) -> Vec<u8> {
-    let mut bytes = vec![0; MAX_INSN];
+/// The program's own bytes at `at`: memory, less our breakpoints and jumps. Less than `len` where it ends.
+pub(super) fn read_text(at: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
     let n = SafeMemory.read(at, &mut bytes);
     bytes.truncate(n);
-    for (offset, byte) in bytes.iter_mut().enumerate() {
-        if *byte == INT3
-            && let Some(point) = live_point(at + offset as u64)
-            && point.armed.load(Acquire)
-        {
-            *byte = point.displaced.bytes[0];
+    // A jump that begins before `at` may reach into it.
+    for start in at.saturating_sub(JUMP_LEN as u64 - 1)..at + n as u64 {
+        let Some(point) = live_point(start).filter(|point| point.armed.load(Acquire)) else { continue };
+        let original = match point.detour() {
+            Some(detour) if point.optimized.load(Acquire) => &detour.original[..],
+            _ => &point.displaced.bytes[..1],
+        };
+        for (offset, byte) in original.iter().enumerate() {
+            let to = (start + offset as u64).checked_sub(at).and_then(|to| bytes.get_mut(to as usize));
+            if let Some(to) = to {
+                *to = *byte;
+            }
         }
     }
     bytes

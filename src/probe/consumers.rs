@@ -3,7 +3,7 @@
 use std::ffi::CString;
 
 use crate::addr::{FileOffset, LinkAddr, RuntimeAddr};
-use crate::config::{Action, Kind, ProbeSpec};
+use crate::config::{Action, Kind, Method, ProbeSpec};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
@@ -35,6 +35,7 @@ pub fn of_spec(
     let mut consumer = Consumer::new(Role::Event(Box::new(role)), name.to_owned(), at.to_owned());
     consumer.sample = spec.sample;
     consumer.limit = spec.limit;
+    consumer.only_int3 = spec.method == Method::Int3;
     if spec.kind != Kind::Entry {
         prepare_return(&mut consumer, spec.maxactive, file, resolved)?;
     }

@@ -14,6 +14,7 @@ mod frames;
 mod instance;
 pub mod lock;
 mod modules;
+mod optimize;
 mod registry;
 mod replace;
 mod resolve;

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
-use crate::code::{Arenas, Poker};
+use crate::code::{Arenas, DetourSpace, Poker};
 use crate::elf::{ElfFile, FileId};
-use crate::error::Refusal;
+use crate::error::{NotOptimized, Refusal};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
 use crate::place::Place;
@@ -31,9 +31,12 @@ pub struct Registry {
     pub(super) by_place: FixedHashMap<(usize, FileId, u64), usize>,
     pub(super) poker: Poker,
     pub(super) arenas: Arenas,
+    pub(super) detours: DetourSpace,
     pub(super) retirement: Retirement,
     /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
     pub(super) unrelocated: Vec<Module>,
+    /// Why armed places are not optimized, by address.
+    pub not_optimized: FixedHashMap<u64, NotOptimized>,
     pub(super) next_name: FixedHashMap<String, usize>,
 }
 
@@ -56,8 +59,10 @@ impl Registry {
             by_place: FixedHashMap::default(),
             poker: Poker::new(),
             arenas: Arenas::default(),
+            detours: DetourSpace::default(),
             retirement: Retirement::default(),
             unrelocated: Vec::new(),
+            not_optimized: FixedHashMap::default(),
             next_name: FixedHashMap::default(),
         }
     }

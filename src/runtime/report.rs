@@ -95,7 +95,7 @@ fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
         if found.is_empty() {
             all.push(nowhere(request, kind));
         }
-        all.extend(found.into_iter().map(|instance| of_instance(request, instance, kind)));
+        all.extend(found.into_iter().map(|instance| of_instance(registry, request, instance, kind)));
     }
     all
 }
@@ -110,7 +110,7 @@ fn nowhere(request: &Request, kind: Kind) -> ProbeSummary<'_> {
     probe
 }
 
-fn of_instance<'a>(request: &'a Request, instance: &'a Instance, kind: Kind) -> ProbeSummary<'a> {
+fn of_instance<'a>(registry: &Registry, request: &'a Request, instance: &'a Instance, kind: Kind) -> ProbeSummary<'a> {
     let consumer: &Consumer = instance.consumer();
     let point = instance.points.first();
     let mut probe = ProbeSummary::new(instance.name.as_str(), request.at.as_str());
@@ -127,7 +127,7 @@ fn of_instance<'a>(request: &'a Request, instance: &'a Instance, kind: Kind) -> 
         ProbeState::Disabled => State::Disabled,
     };
     probe.method = point.map(|point| method(point));
-    probe.reason = reason(instance, consumer);
+    probe.reason = reason(registry, instance, consumer);
     let counters = &consumer.counters;
     probe.hits = counters.hits.load(Relaxed);
     probe.nmissed = counters.nmissed.load(Relaxed);
@@ -147,7 +147,7 @@ fn of_instance<'a>(request: &'a Request, instance: &'a Instance, kind: Kind) -> 
     probe
 }
 
-fn reason<'a>(instance: &Instance, consumer: &Consumer) -> Option<Cow<'a, str>> {
+fn reason<'a>(registry: &Registry, instance: &Instance, consumer: &Consumer) -> Option<Cow<'a, str>> {
     let signal = consumer.crash_signal.load(Acquire);
     if signal != 0 {
         let address = consumer.crash_address.load(Relaxed);
@@ -156,11 +156,16 @@ fn reason<'a>(instance: &Instance, consumer: &Consumer) -> Option<Cow<'a, str>> 
     if let Some(refusal) = &instance.refusal {
         return Some(Cow::Owned(refusal.to_string()));
     }
+    let at_int3 = instance.points.first().filter(|point| !point.optimized.load(Relaxed));
+    if let Some(why) = at_int3.and_then(|point| registry.not_optimized.get(&point.at)) {
+        return Some(Cow::Owned(why.to_string()));
+    }
     instance.points.is_empty().then_some(Cow::Borrowed("object-not-loaded: the object is not loaded now"))
 }
 
 fn method(point: &ProbePoint) -> Method {
     match point.displaced.way {
+        _ if point.optimized.load(Acquire) => Method::Jump,
         Way::Emulate(_) => Method::Emulate,
         // SAFETY: the registry's lock is held: the list can't be freed.
         Way::Slot(_) => match unsafe { point.consumers.load(Acquire).as_ref() } {

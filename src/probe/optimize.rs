@@ -1,0 +1,304 @@
+//! From int3 to a jump and back, while threads run there.
+//!
+//! ```text
+//!          first byte   boundaries inside   the rest        between the steps
+//!  armed   int3         original            original
+//!  1                    trap bytes                          membarrier
+//!  2                                        of the jump     membarrier
+//!  3       of the jump                                      membarrier
+//! ```
+//!
+//! and back in the reverse order. A thread that stands inside the five bytes is at a boundary: it
+//! finds the original instruction, or a byte that traps, never half a jump. The barrier makes every
+//! processor fetch anew what it may have fetched before (membarrier(2), SYNC_CORE). One batch of
+//! probes takes three barriers.
+//!
+//! The breakpoint's machinery stays under the jump: its trap handler serves the steps between.
+
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+
+use crate::addr::{LinkAddr, RuntimeAddr};
+use crate::elf::{Bounds, BoundsFrom};
+use crate::error::NotOptimized;
+use crate::hit::consumer::{Consumer, Role, Side};
+use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::point::{self, ProbePoint};
+use crate::insn::{Code, WINDOW_TEXT, Window, WindowText, relocate};
+use crate::probe::commit::{has_listener, read_text};
+use crate::probe::registry::Registry;
+use crate::regs::Memory;
+use crate::sys;
+
+const INT3: u8 = 0xCC;
+const JUMP: u8 = 0xE9;
+/// Most bytes a window displaces: four instructions of one byte, and a longest one.
+const MAX_DISPLACED: u64 = 19;
+
+/// Whether SYNC_CORE barriers can be had: 0 not asked, 1 yes, 2 no.
+static BARRIERS: AtomicU32 = AtomicU32::new(0);
+
+/// Asks for SYNC_CORE barriers; cheap while there is one thread.
+pub fn register_barriers() -> bool {
+    if BARRIERS.load(Acquire) == 0 {
+        let given = sys::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE).is_ok();
+        BARRIERS.store(if given { 1 } else { 2 }, Release);
+    }
+    BARRIERS.load(Acquire) == 1
+}
+
+/// What was written so far is what every processor executes from now on.
+fn barrier() -> bool {
+    sys::membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE).is_ok()
+}
+
+/// A detour that is made and not yet jumped to.
+struct Made {
+    point: &'static ProbePoint,
+    detour: &'static Detour,
+}
+
+impl Registry {
+    /// Optimizes those of `points` that can be; the others get their reason.
+    pub(super) fn optimize(&mut self, points: &[&'static ProbePoint]) {
+        let mut made = Vec::new();
+        for point in points {
+            if point.optimized.load(Relaxed) || !point.armed.load(Relaxed) || point.gone.load(Relaxed) {
+                continue;
+            }
+            match self.make_detour(point) {
+                Ok(detour) => made.push(Made { point, detour }),
+                Err(reason) => {
+                    self.not_optimized.insert(point.at, reason);
+                }
+            }
+        }
+        if made.is_empty() {
+            return;
+        }
+        if self.detours.flush(&mut self.poker).is_err() {
+            return;
+        }
+        self.write_jumps(&made);
+    }
+
+    /// The three steps. What can't be written stays as the step before left it, which is right, if slower.
+    fn write_jumps(&mut self, made: &[Made]) {
+        for Made { point, detour } in made {
+            detour::publish(detour);
+            point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
+            point.optimized.store(true, SeqCst);
+        }
+        let mut failed = Vec::new();
+        for Made { point, detour } in made {
+            if !self.write_bytes(point.at, &detour.jump, |offset| detour.traps & (1 << offset) != 0) {
+                failed.push(point.at);
+            }
+        }
+        if !barrier() {
+            // Nobody was promised anything yet: int3 and trap bytes, and the copies behind them.
+            return;
+        }
+        for Made { point, detour } in made {
+            if failed.contains(&point.at) {
+                continue;
+            }
+            let rest = |offset: usize| offset > 0 && detour.traps & (1 << offset) == 0;
+            if !self.write_bytes(point.at, &detour.jump, rest) {
+                failed.push(point.at);
+            }
+        }
+        barrier();
+        for Made { point, detour } in made.iter().filter(|made| !failed.contains(&made.point.at)) {
+            if self.write_bytes(point.at, &detour.jump, |offset| offset == 0) {
+                self.not_optimized.remove(&point.at);
+            }
+        }
+        barrier();
+    }
+
+    /// Writes those bytes of `bytes` that `wanted` chooses, runs of them together.
+    fn write_bytes(&mut self, at: u64, bytes: &[u8; JUMP_LEN], wanted: impl Fn(usize) -> bool) -> bool {
+        let mut from = 0;
+        while from < JUMP_LEN {
+            if !wanted(from) {
+                from += 1;
+                continue;
+            }
+            let to = (from..JUMP_LEN).find(|offset| !wanted(*offset)).unwrap_or(JUMP_LEN);
+            if self.poker.write(at + from as u64, &bytes[from..to]).is_err() {
+                return false;
+            }
+            from = to;
+        }
+        true
+    }
+
+    /// Puts int3 back where nobody listens any more, where a consumer needs it, and where another place
+    /// of `points` lies inside what a jump displaces.
+    pub(super) fn deoptimize_for(&mut self, points: &[&'static ProbePoint]) {
+        let mut wrong: Vec<&'static ProbePoint> = Vec::new();
+        for point in points {
+            let stays = || has_listener(point) && may_jump(point).is_ok();
+            if point.optimized.load(Relaxed) && !stays() {
+                wrong.push(point);
+            }
+            if !has_listener(point) {
+                continue;
+            }
+            for before in 1..MAX_DISPLACED {
+                let Some(other) = point::lookup(point.at - before) else { continue };
+                let reaches = |detour: &Detour| detour.relocated.displaced_len() as u64 > before;
+                if other.optimized.load(Relaxed) && other.detour().is_some_and(reaches) {
+                    self.not_optimized.insert(other.at, NotOptimized::AnotherProbe { at: point.at });
+                    wrong.push(other);
+                }
+            }
+        }
+        wrong.sort_unstable_by_key(|point| point.at);
+        wrong.dedup_by_key(|point| point.at);
+        self.deoptimize(&wrong);
+    }
+
+    /// Back to int3, in three steps.
+    pub(super) fn deoptimize(&mut self, points: &[&'static ProbePoint]) {
+        let mut jumps = Vec::new();
+        for point in points {
+            let Some(detour) = point.detour().filter(|_| point.optimized.load(Relaxed)) else { continue };
+            let mut memory = [0; JUMP_LEN];
+            let n = crate::hit::memory::SafeMemory.read(point.at, &mut memory);
+            let is_ours = matches!(memory[0], JUMP | INT3) && n == JUMP_LEN;
+            // The object went away, or somebody wrote there after us.
+            if point.gone.load(Relaxed) || !is_ours {
+                point.optimized.store(false, SeqCst);
+                continue;
+            }
+            if self.poker.write(point.at, &[INT3]).is_ok() {
+                jumps.push((*point, detour));
+            }
+        }
+        if jumps.is_empty() {
+            return;
+        }
+        barrier();
+        for (point, detour) in &jumps {
+            let original = detour.original;
+            self.write_bytes(point.at, &original, |offset| offset > 0 && detour.traps & (1 << offset) == 0);
+        }
+        barrier();
+        for (point, detour) in &jumps {
+            let original = detour.original;
+            self.write_bytes(point.at, &original, |offset| detour.traps & (1 << offset) != 0);
+        }
+        barrier();
+        for (point, _) in jumps {
+            point.optimized.store(false, SeqCst);
+        }
+    }
+
+    /// Everything about a jump at `point` but the jump.
+    fn make_detour(&mut self, point: &'static ProbePoint) -> Result<&'static Detour, NotOptimized> {
+        let follows = may_jump(point)?;
+        if !register_barriers() {
+            return Err(NotOptimized::NoBarriers);
+        }
+        let text = read_text(point.at, WINDOW_TEXT);
+        if let Some(known) = point.detour()
+            && known.follows >= follows
+            && text.starts_with(&known.original[..known.relocated.displaced_len().min(JUMP_LEN)])
+        {
+            return Ok(known);
+        }
+        let (code_len, room) = self.extent(point.at);
+        let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &[] };
+        let window = Window::plan(&window).map_err(NotOptimized::Window)?;
+        for inside in 1..window.displaced_len() as u64 {
+            let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
+            if let Some(other) = other {
+                return Err(NotOptimized::AnotherProbe { at: other.at });
+            }
+        }
+        // How long it becomes does not depend on where it lies, as long as that is in reach.
+        let sequence: &[u8] = if follows { &FOLLOWING } else { &PLAIN };
+        let trial = build(&window, &text, point.at, point.at, sequence)?;
+        let len = HEAD + trial.0.len();
+        let placed = self.detours.take(&window, HEAD, len).ok_or(NotOptimized::NoRoom)?;
+        let start = placed.at + HEAD as u64;
+        let (code, relocated) = build(&window, &text, point.at, start, sequence)?;
+        let detour: &'static mut Detour = Box::leak(Box::new(Detour {
+            point,
+            start,
+            entry: start,
+            end: start + code.len() as u64,
+            relocated,
+            follows,
+            jump: placed.jump,
+            original: window.original(),
+            traps: placed.traps,
+            next: [AtomicPtr::default(), AtomicPtr::default()],
+        }));
+        let mut bytes = detour::head(detour, point.at).to_vec();
+        bytes.extend_from_slice(code.bytes());
+        self.detours.queue(placed.at, bytes);
+        Ok(detour)
+    }
+
+    /// How far the code of the function reaches from `at`, and how far there is nothing else.
+    fn extent(&mut self, at: u64) -> (usize, usize) {
+        let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
+        let file = module.as_ref().and_then(|module| self.file(module).ok());
+        let (Some(module), Some(file)) = (module, file) else { return (WINDOW_TEXT, WINDOW_TEXT) };
+        let link = RuntimeAddr(at).link(module.bias);
+        let Some(bounds) = file.bounds_at(link) else { return (WINDOW_TEXT, WINDOW_TEXT) };
+        let after = file.bounds_at(bounds.end).map_or(bounds.end, |next| gap_end(&next, bounds.end));
+        let distance = |end: LinkAddr| end.0.saturating_sub(link.0) as usize;
+        (distance(bounds.end), distance(after))
+    }
+}
+
+/// Where the gap that begins at `end` ends; `next` is what covers that address.
+fn gap_end(next: &Bounds, end: LinkAddr) -> LinkAddr {
+    match next.from {
+        BoundsFrom::Symbol | BoundsFrom::Fde => end,
+        _ => next.end,
+    }
+}
+
+/// The code of a detour at `start`, and where the displaced instructions are in it.
+fn build(
+    window: &Window,
+    text: &[u8],
+    at: u64,
+    start: u64,
+    sequence: &[u8],
+) -> Result<(Code, crate::insn::Relocated), NotOptimized> {
+    let mut code = Code::new(start);
+    code.append(sequence).map_err(|_| NotOptimized::NoRoom)?;
+    let relocated = relocate(text, at, window.insn_count(), &mut code).map_err(NotOptimized::Relocate)?;
+    code.append_jump(relocated.next()).map_err(|_| NotOptimized::NoRoom)?;
+    Ok((code, relocated))
+}
+
+/// Whether everybody at the place is content with a jump, and whether one of them follows returns.
+pub(super) fn may_jump(point: &ProbePoint) -> Result<bool, NotOptimized> {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let Some(list) = (unsafe { point.consumers.load(Acquire).as_ref() }) else { return Ok(false) };
+    let mut follows = false;
+    for consumer in &list.all {
+        // SAFETY: listed consumers are alive.
+        let consumer: &Consumer = unsafe { &**consumer };
+        if consumer.only_int3 {
+            return Err(NotOptimized::AskedFor);
+        }
+        match &consumer.role {
+            Role::Internal(_) => return Err(NotOptimized::Internal),
+            Role::Replace(_) => return Err(NotOptimized::Replaced),
+            Role::Return(_) => follows = true,
+            Role::Event(event) => follows |= event.side != Side::Entry,
+            Role::Handlers(_) | Role::Jump(_) => {}
+        }
+    }
+    if list.wants_post {
+        return Err(NotOptimized::PostHandler);
+    }
+    Ok(follows)
+}
