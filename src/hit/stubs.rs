@@ -404,20 +404,16 @@ fn make(ra: u64, target: u64) -> Option<u32> {
     Some(stub)
 }
 
-/// Executable ranges seen so far; the newest replaces the oldest where there are too many.
+/// Executable ranges that something has returned to; the newest replaces the oldest where there are too
+/// many.
 struct Range {
     start: AtomicU64,
     end: AtomicU64,
 }
-static RANGES: [Range; 1024] = [const { Range { start: AtomicU64::new(0), end: AtomicU64::new(0) } }; 1024];
+static RANGES: [Range; 256] = [const { Range { start: AtomicU64::new(0), end: AtomicU64::new(0) } }; 256];
 static RANGE_COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Remembers that `start..end` is executable.
-pub fn note_code(start: u64, end: u64) {
-    let is_known = |range: &Range| range.start.load(Acquire) <= start && end <= range.end.load(Acquire);
-    if RANGES.iter().any(is_known) {
-        return;
-    }
+fn note_code(start: u64, end: u64) {
     let range = &RANGES[RANGE_COUNT.fetch_add(1, AcqRel) % RANGES.len()];
     range.end.store(0, Release);
     range.start.store(start, Release);
@@ -427,14 +423,19 @@ pub fn note_code(start: u64, end: u64) {
 /// Whether a return address can be one: the word at rsp of `_start` is argc, that of a resolver is data.
 /// Asked once for each stub.
 fn is_code(address: u64) -> bool {
-    let is_known = || {
-        RANGES.iter().any(|range| {
-            let end = range.end.load(Acquire);
-            range.start.load(Acquire) <= address && address < end
-        })
+    let is_known = |range: &Range| {
+        let end = range.end.load(Acquire);
+        range.start.load(Acquire) <= address && address < end
     };
-    is_known() || {
-        super::ranges::read(note_code);
-        is_known()
+    if RANGES.iter().any(is_known) {
+        return true;
     }
+    let mut is_code = false;
+    super::ranges::read(|start, end| {
+        if (start..end).contains(&address) {
+            is_code = true;
+            note_code(start, end);
+        }
+    });
+    is_code
 }
