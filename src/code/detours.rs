@@ -31,10 +31,9 @@ use crate::sys::{self, FixedHashMap};
 const REACH: u64 = (1 << 31) - (64 << 10);
 /// A program has 65,530 mappings (vm.max_map_count), and most are its own.
 const MAX_MAPPINGS: usize = 4000;
-/// Of these, as many at most to spare threads a trap.
-const MAX_MAPPINGS_FOR_COMFORT: usize = 500;
-/// Bytes mapped to spare threads a trap, once and for each detour.
-const COMFORT: (u64, u64) = (64 << 10, 128);
+/// Bytes that may be mapped to spare threads a trap. More would cost much and spare few: nine of ten
+/// detours of a whole library need traps, whatever is mapped for them.
+const COMFORT: u64 = 32 << 10;
 /// Pages are mapped in blocks of at most so many bytes.
 const MAX_BLOCK: u64 = 64 << 10;
 /// Steps of one search through the pages there are, for one choice of what stands inside the jump.
@@ -108,7 +107,7 @@ impl DetourSpace {
                 break;
             }
             placed = self.find(&wanted, reach, window.at(), &mut steps);
-            if placed.is_none() && self.affords_comfort() {
+            if placed.is_none() && self.usage.mapped < COMFORT {
                 placed = self.map(&wanted, reach, window.at(), false, &mut steps);
             }
             if placed.is_some() {
@@ -116,21 +115,18 @@ impl DetourSpace {
             }
         }
         self.steps += u64::from(ALL_STEPS - steps);
+        // Now any pages, those first that others are likely to use too.
+        let passes = [(true, false), (false, false), (false, true)];
         let placed = placed.or_else(|| {
-            [false, true].into_iter().find_map(|last_resort| {
+            passes.into_iter().find_map(|(only_shared, last_resort)| {
                 let mut steps = ALL_STEPS;
-                let mut candidates = window.candidates();
-                let found = candidates.by_ref().take(ALL_STEPS as usize).find_map(|range| {
-                    self.map(
-                        &Wanted { range: &range, head, len },
-                        reach,
-                        window.at(),
-                        last_resort,
-                        &mut steps,
-                    )
+                let ranges = window.candidates().take(ALL_STEPS as usize);
+                let placed = ranges.filter(|range| !only_shared || is_shared(range)).find_map(|range| {
+                    let wanted = Wanted { range: &range, head, len };
+                    self.map(&wanted, reach, window.at(), last_resort, &mut steps)
                 });
                 self.steps += u64::from(ALL_STEPS - steps);
-                found
+                placed
             })
         })?;
         let (start, end) = FreeSpace::granules(placed.at, len);
@@ -194,13 +190,6 @@ impl DetourSpace {
     pub fn forget_maps(&mut self) {
         self.gaps = None;
         self.is_exhausted = false;
-    }
-
-    /// Whether a page may be mapped only to spare threads a trap.
-    fn affords_comfort(&self) -> bool {
-        let (once, each) = COMFORT;
-        let enough = once + each * self.usage.detours as u64;
-        self.usage.mapped < enough && self.own.len() < MAX_MAPPINGS_FOR_COMFORT
     }
 
     /// Looks through the pages there are.
@@ -273,13 +262,15 @@ impl DetourSpace {
 
     /// Blocks grow with what there is, where jumps with other constraints can lead too.
     fn block_size(&self, range: &TargetRange) -> u64 {
-        const HIGHEST_BYTE: u32 = 0xff00_0000;
-        let is_shared = range.free() & HIGHEST_BYTE != 0 || range.traps() >> (JUMP_LEN - 1) & 1 != 0;
-        if !is_shared {
-            return PAGE;
-        }
-        (self.usage.used / 8).next_power_of_two().clamp(4 * PAGE, MAX_BLOCK)
+        let share = (self.usage.used / 64).next_power_of_two();
+        if is_shared(range) { share.clamp(PAGE, MAX_BLOCK) } else { PAGE }
     }
+}
+
+/// Whether jumps of many other windows can lead to where these targets are: the highest byte says in which
+/// 16 MiB, and it is a trap like that of others, or free.
+fn is_shared(range: &TargetRange) -> bool {
+    range.free() >> 24 != 0 || range.traps() >> (JUMP_LEN - 1) & 1 != 0
 }
 
 const INT3: u8 = 0xcc;

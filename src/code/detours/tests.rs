@@ -4,29 +4,36 @@ use std::path::Path;
 use super::gaps::{Gaps, Limits};
 use super::stretches::{FreeSpace, Stretches, Wanted};
 use super::{DetourSpace, PAGE, Placed, REACH, map_pages};
+use crate::addr::LinkAddr;
 use crate::code::{MapEntry, Poker, mapping_at, read_maps};
 use crate::elf::{ElfFile, NoFiles, StdFiles};
-use crate::insn::{WINDOW_TEXT, Window, WindowText};
+use crate::insn::{MAX_INSN_LEN, WINDOW_TEXT, Window, WindowText, decode_len};
 
 const HEAD: usize = 16;
 
-/// Windows of all functions in a file, as they are where it was loaded.
+/// Windows of all functions in a file, as they are where it was loaded: at the first instruction, and at
+/// the second.
 fn windows_of(path: &str, maps: &[MapEntry]) -> Vec<Window> {
     let base = maps.iter().find(|map| map.name == path && map.offset == 0).expect("loaded").start;
     let file = ElfFile::open(Path::new(path), &StdFiles).expect("an ELF file");
     let functions = file.functions(&NoFiles);
-    let window = |(index, function): (usize, &crate::elf::Function)| {
+    let mut windows = Vec::new();
+    for (index, function) in functions.iter().enumerate() {
         let next = functions.get(index + 1).map_or(function.link.0 + function.size, |next| next.link.0);
-        let text = WindowText {
-            bytes: file.bytes_at(function.link, WINDOW_TEXT),
-            at: base + function.link.0,
-            code_len: function.size as usize,
-            room: (next - function.link.0) as usize,
-            targets: &[],
-        };
-        Window::plan(&text).ok()
-    };
-    functions.iter().enumerate().filter_map(window).collect()
+        let first = decode_len(file.bytes_at(function.link, MAX_INSN_LEN)).unwrap_or(0) as u64;
+        for skipped in BTreeSet::from([0, first.min(function.size)]) {
+            let link = LinkAddr(function.link.0 + skipped);
+            let text = WindowText {
+                bytes: file.bytes_at(link, WINDOW_TEXT),
+                at: base + link.0,
+                code_len: (function.size - skipped) as usize,
+                room: (next - link.0) as usize,
+                targets: &[],
+            };
+            windows.extend(Window::plan(&text));
+        }
+    }
+    windows
 }
 
 /// Of libc and of this program.
