@@ -1,67 +1,307 @@
-//! Where detours go.
+//! Memory for detours, where jumps can lead.
+//!
+//! A jump whose displacement is free goes anywhere within 2 GiB; one that must keep the instructions
+//! inside it, or put traps in their place, has few targets, all over that stretch:
+//!
+//! ```text
+//! window    ?? ?? ?? ??    anywhere                  dense blocks below the module
+//!           ?? cc ?? ??    256 bytes in each 64 KiB  what others left there
+//!           ?? ?? ?? cc    16 MiB somewhere          a block there, shared by its like
+//!           48 89 e5 41    one address               a page, or a trap instead
+//! ```
+//!
+//! What costs the threads least is preferred, and pages are mapped for it as long as detours have
+//! taken little; then room in mapped pages is preferred, whatever it costs.
+//!
+//! Ordinary Rust, called with the registry's lock held. Pages are executable and never writable:
+//! filled through [`Poker`]. They are never unmapped.
 
-use super::maps::{free_gaps, read_maps};
+mod gaps;
+mod stretches;
+
+use gaps::{Gaps, Limits, PAGE};
+use stretches::{Fit, FreeSpace, Stretches, Wanted};
+
+use super::maps::read_maps;
 use super::poke::Poker;
-use crate::insn::Window;
-use crate::sys;
+use crate::insn::{JUMP_LEN, TargetRange, Window};
+use crate::sys::{self, FixedHashMap};
 
-/// Memory for detours.
-#[derive(Default)]
-pub struct DetourSpace {
-    queued: Vec<(u64, Vec<u8>)>,
-}
+/// A detour leads back by a displacement of 32 bits, too: this much of their reach is not used.
+const REACH: u64 = (1 << 31) - (64 << 10);
+/// A program has 65,530 mappings (vm.max_map_count), and most are its own.
+const MAX_MAPPINGS: usize = 4000;
+/// Bytes that may be mapped to spare threads a trap. More would cost much and spare few: nine of ten
+/// detours of a whole library need traps, whatever is mapped for them.
+const COMFORT: u64 = 32 << 10;
+/// Pages are mapped in blocks of at most so many bytes.
+const MAX_BLOCK: u64 = 64 << 10;
+/// Steps of one search through the pages there are, for one choice of what stands inside the jump.
+const STEPS: u32 = 64;
+/// Steps for all choices together, in the pages there are and for new ones.
+const ALL_STEPS: u32 = 4096;
+/// The maps are read anew so often at most because what looked free was not.
+const MAX_SURPRISES: u32 = 4;
 
-/// A place for a detour.
+/// Memory that a jump leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Placed {
-    /// First byte of the memory.
+    /// Its first byte.
     pub at: u64,
-    /// The jump that leads to it.
-    pub jump: [u8; 5],
-    /// Bit k: at offset k it has a byte that traps.
+    /// The five bytes of the jump.
+    pub jump: [u8; JUMP_LEN],
+    /// The offsets in the jump at which trap bytes stand, as [`TargetRange::traps`].
     pub traps: u8,
 }
 
+/// How much there is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Usage {
+    /// Bytes mapped for detours.
+    pub mapped: u64,
+    /// Bytes of these that detours take.
+    pub used: u64,
+    /// Stretches of them.
+    pub mappings: usize,
+    /// Detours.
+    pub detours: usize,
+}
+
+/// All memory for detours.
+#[derive(Debug, Default)]
+pub struct DetourSpace {
+    free: FreeSpace,
+    /// What is mapped.
+    own: Stretches,
+    /// Where there is room for more; `None`: to be looked up.
+    gaps: Option<Gaps>,
+    /// Where the last search of this kind ended: it need not start at the bottom each time.
+    cursors: FixedHashMap<Kind, u64>,
+    queued: Vec<(u64, Vec<u8>)>,
+    usage: Usage,
+    /// The kernel refused memory: no more is asked for until [`DetourSpace::forget_maps`].
+    is_exhausted: bool,
+    /// Looks at a stretch, ever.
+    steps: u64,
+}
+
+/// Searches that have much the same targets: free bits, highest byte, 64 MiB of places.
+type Kind = (u32, u8, u64);
+
 impl DetourSpace {
-    /// Memory for `len` bytes, of which the jump leads to `head`.
+    /// Memory for `len` bytes such that a jump over `window` can lead to the one at `head`.
+    /// Executable and not writable; filled by [`DetourSpace::queue`] and [`DetourSpace::flush`].
+    /// `None`: no room in reach, or the process may not map more.
     pub fn take(&mut self, window: &Window, head: usize, len: usize) -> Option<Placed> {
-        let maps = read_maps()?;
+        let (head, len) = (head as u64, len as u64);
         let (low, high) = window.reach();
-        let gaps = free_gaps(&maps, low, high);
+        let low = low.max(window.at().saturating_sub(REACH));
+        let high = high.min(window.at().saturating_add(REACH)).saturating_add(1);
+        let reach = (low, high);
+
+        let mut steps = ALL_STEPS;
+        let mut placed = None;
         for range in window.candidates() {
-            for (start, end) in &gaps {
-                let Some(target) = range.first_from(start + head as u64 + 65536) else { continue };
-                let at = target - head as u64;
-                if at + len as u64 + 65536 > *end {
-                    continue;
+            let wanted = Wanted { range: &range, head, len };
+            if steps == 0 {
+                break;
+            }
+            placed = self.find(&wanted, reach, window.at(), &mut steps);
+            if placed.is_none() && self.usage.mapped < COMFORT {
+                placed = self.map(&wanted, reach, window.at(), false, &mut steps);
+            }
+            if placed.is_some() {
+                break;
+            }
+        }
+        self.steps += u64::from(ALL_STEPS - steps);
+        // Now any pages, those first that others are likely to use too.
+        let passes = [(true, false), (false, false), (false, true)];
+        let placed = placed.or_else(|| {
+            passes.into_iter().find_map(|(only_shared, last_resort)| {
+                let mut steps = ALL_STEPS;
+                let ranges = window.candidates().take(ALL_STEPS as usize);
+                let placed = ranges.filter(|range| !only_shared || is_shared(range)).find_map(|range| {
+                    let wanted = Wanted { range: &range, head, len };
+                    self.map(&wanted, reach, window.at(), last_resort, &mut steps)
+                });
+                self.steps += u64::from(ALL_STEPS - steps);
+                placed
+            })
+        })?;
+        let (start, end) = FreeSpace::granules(placed.at, len);
+        self.free.remove(start, end);
+        self.usage.used += end - start;
+        self.usage.detours += 1;
+        Some(placed)
+    }
+
+    /// `bytes` will be at `at`, which was taken, after [`DetourSpace::flush`].
+    pub fn queue(&mut self, at: u64, bytes: Vec<u8>) {
+        self.queued.push((at, bytes));
+    }
+
+    /// Writes what is queued, neighbours together.
+    ///
+    /// # Errors
+    /// errno; then some of it may not be written, and none of it is queued any more.
+    pub fn flush(&mut self, poker: &mut Poker) -> Result<(), i32> {
+        let mut queued = std::mem::take(&mut self.queued);
+        queued.sort_unstable_by_key(|(at, _)| *at);
+        let mut queued = queued.into_iter().peekable();
+        while let Some((start, mut bytes)) = queued.next() {
+            while let Some((at, next)) =
+                queued.next_if(|(at, _)| self.are_neighbours(start + bytes.len() as u64, *at))
+            {
+                bytes.resize((at - start) as usize, INT3);
+                bytes.extend_from_slice(&next);
+            }
+            poker.write(start, &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody has what lies between, and little does: filling it is cheaper than another call.
+    fn are_neighbours(&self, end: u64, next: u64) -> bool {
+        const FAR: u64 = 256;
+        if next < end || next - end > FAR {
+            return false;
+        }
+        let (_, from) = FreeSpace::granules(end, 0);
+        let (to, _) = FreeSpace::granules(next, 0);
+        self.free.contains(from, to)
+    }
+
+    /// Gives memory back that was taken: nobody runs there any more, and no jump leads there.
+    pub fn give(&mut self, at: u64, len: usize) {
+        let (start, end) = FreeSpace::granules(at, len as u64);
+        self.free.add(start, end);
+        self.usage.used -= end - start;
+        self.usage.detours -= 1;
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { mappings: self.own.len(), ..self.usage }
+    }
+
+    /// Objects came or went: what is mapped is looked up when it is needed next.
+    pub fn forget_maps(&mut self) {
+        self.gaps = None;
+        self.is_exhausted = false;
+    }
+
+    /// Looks through the pages there are.
+    fn find(
+        &mut self,
+        wanted: &Wanted<'_>,
+        (low, high): (u64, u64),
+        near: u64,
+        steps: &mut u32,
+    ) -> Option<Placed> {
+        let highest = (wanted.range.fixed() >> 24) as u8;
+        let kind = (wanted.range.free(), highest, near >> 26);
+        let cursor = self.cursors.get(&kind).copied().unwrap_or(low).clamp(low, high);
+        let mut few = STEPS.min(*steps);
+        let before = few;
+        let free = self.free.useful();
+        let mut fit = free.first_fit(wanted, cursor, high, &mut few);
+        if fit == Fit::None && cursor > low {
+            fit = free.first_fit(wanted, low, high.min(cursor + wanted.len), &mut few);
+        }
+        *steps -= before - few;
+        match fit {
+            Fit::At(at) => {
+                self.cursors.insert(kind, at);
+                placed(wanted, at)
+            }
+            Fit::GivenUp(from) => {
+                self.cursors.insert(kind, from);
+                None
+            }
+            Fit::None => None,
+        }
+    }
+
+    /// Maps pages.
+    fn map(
+        &mut self,
+        wanted: &Wanted<'_>,
+        reach: (u64, u64),
+        near: u64,
+        use_last_resort: bool,
+        steps: &mut u32,
+    ) -> Option<Placed> {
+        for _ in 0..MAX_SURPRISES {
+            if self.is_exhausted || self.own.len() >= MAX_MAPPINGS {
+                return None;
+            }
+            let size = self.block_size(wanted.range);
+            if self.gaps.is_none() {
+                self.gaps = Some(Gaps::around(&read_maps()?, &self.own, &Limits::of_process()));
+            }
+            let gaps = self.gaps.as_mut()?;
+            let at = gaps.find(wanted, reach, near, use_last_resort, steps)?;
+            let (start, end) = gaps.pages(at, at + wanted.len, size)?;
+            match map_pages(start, end) {
+                Ok(()) => {
+                    gaps.remove(start, end);
+                    self.own.add(start, end);
+                    self.free.add(start, end);
+                    self.usage.mapped += end - start;
+                    return placed(wanted, at);
                 }
-                let page = at & !4095;
-                let size = (at + len as u64 - page).next_multiple_of(4096) as usize;
-                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
-                // SAFETY: NOREPLACE.
-                let got = unsafe {
-                    sys::mmap(page as usize, size, libc::PROT_READ | libc::PROT_EXEC, flags, -1, 0)
-                };
-                if got == Ok(page as usize) {
-                    return Some(Placed { at, jump: range.jump_to(target)?, traps: range.traps() });
-                }
+                // Somebody was faster, or removed something.
+                Err(libc::EEXIST) => self.gaps = None,
+                Err(_) => self.is_exhausted = true,
             }
         }
         None
     }
 
-    /// Fills it at the next flush.
-    pub fn queue(&mut self, at: u64, bytes: Vec<u8>) {
-        self.queued.push((at, bytes));
-    }
-
-    /// Writes what is queued.
-    ///
-    /// # Errors
-    /// errno.
-    pub fn flush(&mut self, poker: &mut Poker) -> Result<(), i32> {
-        for (at, bytes) in self.queued.drain(..) {
-            poker.write(at, &bytes)?;
-        }
-        Ok(())
+    /// Blocks grow with what there is, where jumps with other constraints can lead too.
+    fn block_size(&self, range: &TargetRange) -> u64 {
+        let share = (self.usage.used / 64).next_power_of_two();
+        if is_shared(range) { share.clamp(PAGE, MAX_BLOCK) } else { PAGE }
     }
 }
+
+/// Whether jumps of many other windows can lead to where these targets are: the highest byte says in which
+/// 16 MiB, and it is a trap like that of others, or free.
+fn is_shared(range: &TargetRange) -> bool {
+    range.free() >> 24 != 0 || range.traps() >> (JUMP_LEN - 1) & 1 != 0
+}
+
+const INT3: u8 = 0xcc;
+
+fn placed(wanted: &Wanted<'_>, at: u64) -> Option<Placed> {
+    let jump = wanted.range.jump_to(at + wanted.head)?;
+    Some(Placed { at, jump, traps: wanted.range.traps() })
+}
+
+impl Limits {
+    fn of_process() -> Self {
+        let text = sys::read_whole(c"/proc/sys/vm/mmap_min_addr").unwrap_or_default();
+        let lowest = String::from_utf8_lossy(&text).trim().parse().unwrap_or(0);
+        Self { lowest, heap_end: sys::heap_end(), stack: sys::stack_limit() }
+    }
+}
+
+fn map_pages(start: u64, end: u64) -> Result<(), i32> {
+    let len = (end - start) as usize;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let access = libc::PROT_READ | libc::PROT_EXEC;
+    // SAFETY: NOREPLACE: an existing mapping makes the call fail.
+    let got = unsafe { sys::mmap(start as usize, len, access, flags, -1, 0) }?;
+    if got as u64 == start {
+        return Ok(());
+    }
+    // A kernel before 4.17 takes the address for a hint.
+    // SAFETY: our own fresh mapping.
+    let _ = unsafe { sys::munmap(got, len) };
+    Err(libc::EEXIST)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Code memory: slots near the program's text, and writing to the text itself.
+//! Code memory: slots and detours near the program's text, and writing to the text itself.
 //!
 //! Ordinary Rust, called with the registry's lock held.
 
@@ -8,6 +8,6 @@ mod maps;
 mod poke;
 
 pub use arena::{Arenas, Neighbourhood};
-pub use detours::{DetourSpace, Placed};
+pub use detours::{DetourSpace, Placed, Usage};
 pub use maps::{MapEntry, free_gaps, mapping_at, read_maps};
 pub use poke::Poker;

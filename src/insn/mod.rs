@@ -25,6 +25,7 @@
 //! and neither allocate, lock nor panic.
 
 mod alu;
+mod branches;
 mod classify;
 mod code;
 mod decode;
@@ -39,6 +40,7 @@ pub mod slot;
 mod window;
 
 pub use alu::{BinaryOp, UnaryOp};
+pub use branches::branch_targets_into;
 pub use classify::{DisplacedInsn, SlotKind, Way, classify};
 pub use code::{CODE_CAPACITY, Code, CodeFull};
 pub use decode::{Boundaries, MAX_INSN_LEN, boundaries, decode_len, disassemble};

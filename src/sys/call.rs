@@ -155,6 +155,23 @@ pub unsafe fn madvise(address: usize, len: usize, advice: i32) -> SysResult {
     unsafe { syscall3(libc::SYS_madvise, address, len, advice as usize) }
 }
 
+/// Where the heap ends, as of brk(2); 0 when the kernel does not say.
+#[must_use]
+pub fn heap_end() -> u64 {
+    // SAFETY: an impossible end changes nothing.
+    unsafe { syscall3(libc::SYS_brk, 0, 0, 0) }.unwrap_or(0) as u64
+}
+
+/// How large the main thread's stack may become, in bytes: RLIMIT_STACK, `u64::MAX` for no limit.
+#[must_use]
+pub fn stack_limit() -> u64 {
+    let mut limit = libc::rlimit64 { rlim_cur: u64::MAX, rlim_max: u64::MAX };
+    let to = std::ptr::from_mut(&mut limit) as usize;
+    // SAFETY: `to` is where the kernel writes one; nothing is set.
+    let _ = unsafe { syscall4(libc::SYS_prlimit64, 0, libc::RLIMIT_STACK as usize, 0, to) };
+    limit.rlim_cur
+}
+
 /// membarrier(2).
 pub fn membarrier(command: i32) -> SysResult {
     // SAFETY: no pointers.
