@@ -200,6 +200,12 @@ impl Consumer {
         }
     }
 
+    /// Whether calls outlive the hits that began them: they refer to this consumer until they are over.
+    #[must_use]
+    pub const fn follows_calls(&self) -> bool {
+        matches!(self.role, Role::Return(_))
+    }
+
     /// Calls followed that have neither returned nor been unwound.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
@@ -225,7 +231,7 @@ impl Consumer {
 
     /// Counts a hit that no handler sees. Signal-safe.
     pub fn miss(&self) {
-        if !self.alive.load(SeqCst) {
+        if !self.alive.load(Acquire) {
             return;
         }
         self.counters.nmissed.fetch_add(1, Relaxed);

@@ -17,6 +17,7 @@
 
 pub mod actions;
 pub mod asm;
+pub mod barrier;
 pub mod c_structs;
 pub mod clock;
 pub mod consumer;

@@ -17,14 +17,15 @@ const HEAD: usize = size_of::<CUretprobeInstance>();
 impl Consumer {
     /// One of its calls came back.
     pub fn returned(&self) {
-        self.counters.returns.fetch_add(1, SeqCst);
         self.deactivate();
+        self.counters.returns.fetch_add(1, SeqCst);
     }
 
     /// One of its calls will not.
     pub fn unwound(&self) {
-        self.counters.unwound.fetch_add(1, SeqCst);
         self.deactivate();
+        // Last: outside a hit nothing else keeps the consumer.
+        self.counters.unwound.fetch_add(1, SeqCst);
     }
 
     /// It will, after all.
@@ -36,9 +37,11 @@ impl Consumer {
     }
 
     /// What was begun to be followed isn't: the function did not run.
-    pub fn not_followed(&self) {
+    pub fn not_followed(&self, thread: &ThreadState) {
+        thread.begin_run(self);
         self.uncount();
         self.miss();
+        thread.end_run();
     }
 
     /// A call counted as a hit is something else.
@@ -46,7 +49,7 @@ impl Consumer {
         self.counters.hits.fetch_sub(1, SeqCst);
         self.deactivate();
         if let Some(up) = self.role.up()
-            && self.alive.load(SeqCst)
+            && self.alive.load(Acquire)
         {
             // SAFETY: alive: the struct is registered.
             unsafe { (*up).nhit.fetch_sub(1, Relaxed) };

@@ -10,7 +10,7 @@ use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
 use crate::hit::shadow::OwnStack;
-use crate::hit::{asm, process};
+use crate::hit::{asm, barrier, process};
 use crate::regs::Regs;
 use crate::sys;
 use crate::trace::LineBuf;
@@ -266,8 +266,9 @@ impl ThreadState {
         if depth == 0 {
             // After the depth, for the same reason as in `leave`.
             compiler_fence(SeqCst);
-            // An exclusive instruction: ordered before the loads that follow.
-            self.sequence.fetch_add(1, SeqCst);
+            // Only this thread writes it, and no handler of the program's runs in between.
+            self.sequence.store(self.sequence.load(Relaxed) + 1, Relaxed);
+            barrier::light();
         }
     }
 
@@ -278,10 +279,32 @@ impl ThreadState {
         if depth == 0 {
             // Before the depth: a signal in between is set aside. Its handler's hits would find the
             // sequence odd, and make it even.
-            self.sequence.fetch_add(1, Release);
+            self.sequence.store(self.sequence.load(Relaxed) + 1, Release);
             compiler_fence(SeqCst);
         }
         self.depth.store(depth, Relaxed);
+    }
+
+    /// Begins to run `consumer`, whose `alive` is to be looked at only now: unregister clears it first
+    /// and looks at this second.
+    #[inline]
+    pub fn begin_run(&self, consumer: &Consumer) {
+        self.running.store(std::ptr::from_ref(consumer).cast_mut(), Release);
+        barrier::light();
+    }
+
+    /// Ends what [`ThreadState::begin_run`] began.
+    #[inline]
+    pub fn end_run(&self) {
+        self.running.store(std::ptr::null_mut(), Release);
+    }
+
+    /// Counts a hit of `consumer` as missed, which unregister waits for as for a run.
+    pub fn miss(&self, consumer: &Consumer) {
+        self.missing.store(std::ptr::from_ref(consumer).cast_mut(), Release);
+        barrier::light();
+        consumer.miss();
+        self.missing.store(std::ptr::null_mut(), Release);
     }
 
     /// Called where the caller may be a vfork child, or its parent again: keeps what is the child's

@@ -155,6 +155,15 @@ pub unsafe fn madvise(address: usize, len: usize, advice: i32) -> SysResult {
     unsafe { syscall3(libc::SYS_madvise, address, len, advice as usize) }
 }
 
+/// MEMBARRIER_CMD_PRIVATE_EXPEDITED (linux/membarrier.h): a fence in every running thread of ours.
+pub const MEMBARRIER: i32 = 1 << 3;
+/// MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: what it needs first.
+pub const MEMBARRIER_REGISTER: i32 = 1 << 4;
+/// MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE: the same, and each drops instructions it has fetched.
+pub const MEMBARRIER_SYNC_CORE: i32 = 1 << 5;
+/// MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE.
+pub const MEMBARRIER_REGISTER_SYNC_CORE: i32 = 1 << 6;
+
 /// membarrier(2).
 pub fn membarrier(command: i32) -> SysResult {
     // SAFETY: no pointers.
