@@ -157,7 +157,7 @@ fn land(regs: &mut Regs, stub: u32, thread: &'static ThreadState, now: u64) {
         let point: &'static ProbePoint = unsafe { &*instance.point };
         let mut hit = Hit::at_return(regs, point);
         thread.begin_run(consumer);
-        consumer.returned();
+        consumer.returned(thread);
         if consumer.alive.load(Acquire) {
             consumer.run_return(&mut hit, thread, instance, taken, taken.saturating_sub(nested));
         }

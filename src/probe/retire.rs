@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
-use crate::hit::barrier;
 use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::counters::Counters;
 use crate::hit::thread::{self, ThreadState};
+use crate::hit::{barrier, cells};
 use crate::sys;
 
 /// The hits under way at some time: whose, and where its sequence was.
@@ -23,7 +24,11 @@ struct Retired {
 
 /// What waits to be freed.
 #[derive(Default)]
-pub struct Retirement(Vec<Retired>);
+pub struct Retirement {
+    retired: Vec<Retired>,
+    /// First cells of what was freed: [`Counters::RETURN_CELLS`] each.
+    cells: Vec<u32>,
+}
 
 impl Retirement {
     /// Takes a list, a consumer, or both (null: none) that no new hit can find.
@@ -33,12 +38,17 @@ impl Retirement {
         }
         // SAFETY: null, or handed over just now.
         let has_calls = unsafe { consumer.as_ref() }.is_some_and(|consumer| consumer.follows_calls());
-        self.0.push(Retired { list, consumer, hits: None, has_calls });
+        self.retired.push(Retired { list, consumer, hits: None, has_calls });
+    }
+
+    /// Cells for a return probe of the C API; 0: none are left.
+    pub fn take_cells(&mut self) -> u32 {
+        self.cells.pop().unwrap_or_else(|| cells::take_kept(Counters::RETURN_CELLS))
     }
 
     /// Looks for the hits that may have found what was retired since the last time: one barrier for all.
     fn look_for_hits(&mut self) {
-        if self.0.iter().all(|retired| retired.hits.is_some()) {
+        if self.retired.iter().all(|retired| retired.hits.is_some()) {
             return;
         }
         barrier::heavy();
@@ -46,7 +56,7 @@ impl Retirement {
             .map(|state| (state, state.sequence.load(Acquire)))
             .filter(|(_, sequence)| !sequence.is_multiple_of(2))
             .collect();
-        for retired in self.0.iter_mut().filter(|retired| retired.hits.is_none()) {
+        for retired in self.retired.iter_mut().filter(|retired| retired.hits.is_none()) {
             retired.hits = Some(Rc::clone(&hits));
         }
     }
@@ -60,7 +70,8 @@ impl Retirement {
 
     fn free_unread(&mut self) {
         self.look_for_hits();
-        self.0.retain_mut(|retired| {
+        let Self { retired, cells } = self;
+        retired.retain_mut(|retired| {
             let hits = retired.hits.as_deref().unwrap_or_default();
             let is_read = hits.iter().any(|(state, sequence)| state.sequence.load(Acquire) == *sequence)
                 || thread::all().any(|state| holds_in_step(state, retired.list));
@@ -79,6 +90,9 @@ impl Retirement {
                     drop(Box::from_raw(retired.list));
                 }
                 if !retired.consumer.is_null() {
+                    if (*retired.consumer).follows_calls() {
+                        cells.extend((*retired.consumer).counters.free_return_cells());
+                    }
                     drop(Box::from_raw(retired.consumer));
                 }
             }
