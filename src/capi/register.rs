@@ -238,9 +238,7 @@ fn retire(consumers: &[*const crate::hit::consumer::Consumer]) -> Result<(), Err
     if consumers.is_empty() {
         return Ok(());
     }
-    for consumer in consumers {
-        wait_until_idle(*consumer);
-    }
+    wait_until_idle(consumers);
     locked(|registry| registry.free(consumers))
 }
 
@@ -273,9 +271,7 @@ fn switch(up: *mut CUprobe, on: bool) -> Result<(), Errno> {
         Ok::<_, Errno>(registry.consumers_of(number))
     })??;
     if !on {
-        for consumer in consumers {
-            wait_until_idle(consumer);
-        }
+        wait_until_idle(&consumers);
     }
     Ok(())
 }

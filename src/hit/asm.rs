@@ -2,6 +2,7 @@
 //! the signal return, the shim in front of the program's handlers.
 
 use std::arch::{asm, global_asm};
+use std::sync::atomic::AtomicU64;
 
 use super::thread::ThreadState;
 
@@ -14,6 +15,12 @@ global_asm!(
     ".type uprobe_tls_thread,@object",
     ".size uprobe_tls_thread, 8",
     "uprobe_tls_thread:",
+    ".zero 8",
+    ".globl uprobe_tls_cells",
+    ".hidden uprobe_tls_cells",
+    ".type uprobe_tls_cells,@object",
+    ".size uprobe_tls_cells, 8",
+    "uprobe_tls_cells:",
     ".zero 8",
     ".text",
     // usize uprobe_safe_copy(dst, src, n): bytes copied before the first that faulted. The fault
@@ -290,6 +297,36 @@ pub fn set_thread_pointer(state: *mut ThreadState) {
             options(nostack, preserves_flags)
         );
     }
+}
+
+/// Says where compiled code counts for the calling thread; null: it must not.
+#[inline]
+pub fn set_cells(cells: *mut AtomicU64) {
+    // SAFETY: writes our own initial-exec TLS word.
+    unsafe {
+        asm!(
+            "mov {0}, qword ptr [rip + uprobe_tls_cells@GOTTPOFF]",
+            "mov qword ptr fs:[{0}], {1}",
+            out(reg) _,
+            in(reg) cells,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Where [`set_cells`] writes, from fs: the same in every thread.
+#[must_use]
+pub fn cells_offset() -> i32 {
+    let offset: i64;
+    // SAFETY: reads what the linker has stored.
+    unsafe {
+        asm!(
+            "mov {0}, qword ptr [rip + uprobe_tls_cells@GOTTPOFF]",
+            out(reg) offset,
+            options(nostack, readonly, preserves_flags)
+        );
+    }
+    offset as i32
 }
 
 /// The thread pointer (glibc keeps its own address at fs:0).

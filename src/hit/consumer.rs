@@ -6,42 +6,11 @@ use crossbeam::utils::CachePadded;
 
 use crate::fetch::EventProgram;
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
+use crate::hit::counters::Counters;
 use crate::hit::latency::LatencyCounts;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{asm, clock, jprobe, output, returning, vectors};
-
-/// The exact counts of the summary.
-#[derive(Default)]
-pub struct Counters {
-    /// The handler ran.
-    pub hits: AtomicU64,
-    /// It did not: a hit inside a handler of the same thread.
-    pub nmissed: AtomicU64,
-    /// The filter said no.
-    pub filtered: AtomicU64,
-    /// Not the Nth, or beyond the limit.
-    pub sampled_out: AtomicU64,
-    /// Ran, but its event could not be written.
-    pub lost: AtomicU64,
-    /// Followed calls that came back. `hits` counts those that were followed.
-    pub returns: AtomicU64,
-    /// Followed calls that were left by longjmp, by an exception, with their thread.
-    pub unwound: AtomicU64,
-    /// Those of the unwound that may yet return (see `shadow`).
-    pub doubtful: AtomicU64,
-}
-
-impl Counters {
-    /// Zeroes them (in a fork child, whose counts are its own).
-    pub fn reset(&self) {
-        let entries = [&self.hits, &self.nmissed, &self.filtered, &self.sampled_out, &self.lost];
-        let returns = [&self.returns, &self.unwound, &self.doubtful];
-        for counter in entries.iter().chain(&returns) {
-            counter.store(0, Relaxed);
-        }
-    }
-}
+use crate::hit::{alone, asm, clock, jprobe, output, returning, vectors};
 
 /// Which side of a call an event is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -203,17 +172,16 @@ impl Consumer {
         }
     }
 
+    /// Whether calls outlive the hits that began them: they refer to this consumer until they are over.
+    #[must_use]
+    pub const fn follows_calls(&self) -> bool {
+        matches!(self.role, Role::Return(_))
+    }
+
     /// Calls followed that have neither returned nor been unwound.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
-        let counters = &self.counters;
-        let [hits, returns, unwound, doubtful] =
-            [&counters.hits, &counters.returns, &counters.unwound, &counters.doubtful]
-                .map(|c| c.load(SeqCst));
-        match self.role {
-            Role::Return(_) => hits.wrapping_sub(returns).wrapping_sub(unwound).wrapping_add(doubtful),
-            _ => 0,
-        }
+        if self.follows_calls() { self.counters.outstanding() } else { 0 }
     }
 
     /// Whether it has something to do after the instruction.
@@ -227,18 +195,18 @@ impl Consumer {
     }
 
     /// Counts a hit that no handler sees. Signal-safe.
-    pub fn miss(&self) {
-        if !self.alive.load(SeqCst) {
+    pub fn miss(&self, thread: &ThreadState) {
+        if !self.alive.load(Acquire) {
             return;
         }
         self.counters.nmissed.fetch_add(1, Relaxed);
         if let Some(up) = self.role.up() {
             // SAFETY: alive, so the struct is there.
-            unsafe { (*up).nmissed.fetch_add(1, Relaxed) };
+            alone::add(thread, unsafe { &(*up).nmissed }, 1);
         }
         if let Role::Return(rp) = self.role {
             // SAFETY: as above.
-            unsafe { (*rp).nmissed.fetch_add(1, Relaxed) };
+            alone::add(thread, unsafe { &(*rp).nmissed }, 1);
         }
     }
 
@@ -253,7 +221,7 @@ impl Consumer {
             Role::Handlers(up) => {
                 // SAFETY: alive: the struct is registered and unchanged.
                 let (handler, nhit) = unsafe { ((**up).pre_handler, &(**up).nhit) };
-                nhit.fetch_add(1, Relaxed);
+                alone::add(thread, nhit, 1);
                 match handler {
                     Some(handler) => self.call_pre(handler, *up, hit, thread),
                     None => Flow::Continue,
@@ -280,7 +248,7 @@ impl Consumer {
             let input = hit.input(thread, ts_ns, 0);
             event.program.fetch(&input, record);
             if event.program.has_filter() && !event.program.accepts(record, &input) {
-                self.counters.filtered.fetch_add(1, Relaxed);
+                self.counters.filtered.add(thread, 1);
                 return Flow::Continue;
             }
         }
@@ -288,7 +256,7 @@ impl Consumer {
             self.counters.sampled_out.fetch_add(1, Relaxed);
             return Flow::Continue;
         }
-        self.counters.hits.fetch_add(1, Relaxed);
+        self.counters.hits.add(thread, 1);
         self.act(event, hit, thread, ts_ns, None)
     }
 

@@ -206,7 +206,7 @@ fn report(
     let Some(thread) = thread else { return displace(hit, None, std::ptr::null_mut()) };
     // The list may have been freed while the program's handler ran: the one of now, or none.
     thread.enter();
-    let list = hit.point.consumers.load(SeqCst);
+    let list = hit.point.consumers.load(Acquire);
     // SAFETY: inside a hit: the list is not freed.
     let wants_post = !post.is_null() && unsafe { list.as_ref() }.is_some_and(|list| list.wants_post);
     displace(hit, Some(thread), if wants_post { list } else { std::ptr::null_mut() });
@@ -245,7 +245,7 @@ fn is_still_displaced(point: &ProbePoint) -> bool {
 
 fn run_fault_handlers(hit: &mut Hit<'_>, thread: &'static ThreadState, signal: i32) -> bool {
     // SAFETY: inside a hit: the list is not freed.
-    let Some(list) = (unsafe { hit.point.consumers.load(SeqCst).as_ref() }) else { return false };
+    let Some(list) = (unsafe { hit.point.consumers.load(Acquire).as_ref() }) else { return false };
     if !thread.running.load(Relaxed).is_null() || thread.library.load(Relaxed) > 0 {
         return false;
     }
@@ -253,11 +253,11 @@ fn run_fault_handlers(hit: &mut Hit<'_>, thread: &'static ThreadState, signal: i
     for consumer in &list.all {
         // SAFETY: listed, so not freed before this hit ends.
         let consumer = unsafe { &**consumer };
-        thread.running.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
-        if consumer.alive.load(SeqCst) && consumer.run_fault(hit, thread, signal) {
+        thread.begin_run(consumer);
+        if consumer.alive.load(Acquire) && consumer.run_fault(hit, thread, signal) {
             handled = true;
         }
-        thread.running.store(std::ptr::null_mut(), Release);
+        thread.end_run();
     }
     handled
 }

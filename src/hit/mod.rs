@@ -16,10 +16,14 @@
 //! ```
 
 pub mod actions;
+pub mod alone;
 pub mod asm;
+pub mod barrier;
 pub mod c_structs;
+pub mod cells;
 pub mod clock;
 pub mod consumer;
+pub mod counters;
 pub mod defer;
 pub mod detour;
 pub mod fault;

@@ -9,22 +9,23 @@ use crate::hit::shadow::ReturnInstance;
 use crate::hit::thread::ThreadState;
 use crate::hit::ticks::ticks_to_ns;
 use crate::hit::trap::Hit;
-use crate::hit::{pool, returns};
+use crate::hit::{alone, pool, returns};
 
 /// Bytes before the user's own in an instance.
 const HEAD: usize = size_of::<CUretprobeInstance>();
 
 impl Consumer {
     /// One of its calls came back.
-    pub fn returned(&self) {
-        self.counters.returns.fetch_add(1, SeqCst);
+    pub fn returned(&self, thread: &ThreadState) {
         self.deactivate();
+        self.counters.returns.add(thread, 1);
     }
 
     /// One of its calls will not.
     pub fn unwound(&self) {
-        self.counters.unwound.fetch_add(1, SeqCst);
         self.deactivate();
+        // Last: outside a hit nothing else keeps the consumer.
+        self.counters.unwound.fetch_add(1, SeqCst);
     }
 
     /// It will, after all.
@@ -36,21 +37,23 @@ impl Consumer {
     }
 
     /// What was begun to be followed isn't: the function did not run.
-    pub fn not_followed(&self) {
-        self.uncount();
-        self.miss();
+    pub fn not_followed(&self, thread: &ThreadState) {
+        thread.begin_run(self);
+        self.uncount(thread);
+        self.miss(thread);
+        thread.end_run();
     }
 
     /// A call counted as a hit is something else.
-    fn uncount(&self) {
-        self.counters.hits.fetch_sub(1, SeqCst);
+    fn uncount(&self, thread: &ThreadState) {
         self.deactivate();
         if let Some(up) = self.role.up()
-            && self.alive.load(SeqCst)
+            && self.alive.load(Acquire)
         {
             // SAFETY: alive: the struct is registered.
-            unsafe { (*up).nhit.fetch_sub(1, Relaxed) };
+            alone::add(thread, unsafe { &(*up).nhit }, 1_u64.wrapping_neg());
         }
+        self.counters.hits.take_back(thread);
     }
 
     /// Takes one of `maxactive`; false where none is left.
@@ -105,21 +108,22 @@ impl Consumer {
             let input = hit.input(thread, ts_ns, latency_ns.unwrap_or(0));
             event.program.fetch_return(&input, record);
             if decides {
-                let (passes, counter) = match event.program.accepts(record, &input) {
-                    false => (false, &self.counters.filtered),
-                    true => (self.is_taken(), &self.counters.sampled_out),
-                };
-                if !passes {
+                let is_accepted = event.program.accepts(record, &input);
+                if !is_accepted || !self.is_taken() {
                     // It was a hit as long as nobody could know.
-                    self.counters.returns.fetch_sub(1, SeqCst);
-                    self.counters.hits.fetch_sub(1, SeqCst);
-                    counter.fetch_add(1, Relaxed);
+                    self.counters.returns.take_back(thread);
+                    self.counters.hits.take_back(thread);
+                    if is_accepted {
+                        self.counters.sampled_out.fetch_add(1, Relaxed);
+                    } else {
+                        self.counters.filtered.add(thread, 1);
+                    }
                     return;
                 }
             }
         }
         if let (Some(latency), Some(ns)) = (&self.latency, latency_ns) {
-            latency.add(ns, ticks_to_ns(own));
+            latency.add(thread, ns, ticks_to_ns(own));
         }
         self.act(event, hit, thread, ts_ns, latency_ns);
     }
@@ -171,13 +175,13 @@ pub fn follow_for_event(
         let input = hit.input(thread, clock::now_ns(), 0);
         program.fetch(&input, record);
         if decides && program.has_filter() && !program.accepts(record, &input) {
-            consumer.counters.filtered.fetch_add(1, Relaxed);
+            consumer.counters.filtered.add(thread, 1);
             return;
         }
     }
-    let Some(mut instance) = returns::instance(consumer, hit, thread) else { return consumer.miss() };
+    let Some(mut instance) = returns::instance(consumer, hit, thread) else { return consumer.miss(thread) };
     if !consumer.activate() {
-        return consumer.miss();
+        return consumer.miss(thread);
     }
     if decides && !consumer.is_taken() {
         consumer.deactivate();
@@ -187,9 +191,9 @@ pub fn follow_for_event(
     if !(keep_entry_part(&mut instance, record.as_bytes()) && returns::push(hit, thread, &mut instance)) {
         instance.release();
         consumer.deactivate();
-        return consumer.miss();
+        return consumer.miss(thread);
     }
-    consumer.counters.hits.fetch_add(1, SeqCst);
+    consumer.counters.hits.add(thread, 1);
 }
 
 /// Copies what was fetched into a block; false where there is none.
@@ -225,13 +229,13 @@ pub(super) fn follow_for_handlers(
 ) {
     // SAFETY: alive: the struct is registered and unchanged.
     let (entry_handler, data_size) = unsafe { ((*rp).entry_handler, (*rp).data_size) };
-    let Some(mut instance) = returns::instance(consumer, hit, thread) else { return consumer.miss() };
+    let Some(mut instance) = returns::instance(consumer, hit, thread) else { return consumer.miss(thread) };
     if !consumer.activate() {
-        return consumer.miss();
+        return consumer.miss(thread);
     }
     if !take_block(&mut instance, HEAD + data_size) {
         consumer.deactivate();
-        return consumer.miss();
+        return consumer.miss(thread);
     }
     let user = pool::address(instance.block) as *mut CUretprobeInstance;
     let ret_addr = crate::hit::stubs::real(instance.stub);
@@ -267,9 +271,9 @@ pub(super) fn follow_for_handlers(
     if !returns::push(hit, thread, &mut instance) {
         instance.release();
         consumer.deactivate();
-        return consumer.miss();
+        return consumer.miss(thread);
     }
-    consumer.counters.hits.fetch_add(1, SeqCst);
+    consumer.counters.hits.add(thread, 1);
     // SAFETY: as above.
-    unsafe { (*rp).up.nhit.fetch_add(1, Relaxed) };
+    alone::add(thread, unsafe { &(*rp).up.nhit }, 1);
 }

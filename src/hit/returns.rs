@@ -118,8 +118,8 @@ pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, flow: Flow) -> Option<u64
         return through.then(|| stubs::start(stub));
     }
     frame.undo(thread, count, |instance| {
-        // SAFETY: pushed by this very hit, so still registered or waited for.
-        unsafe { (*instance.consumer).not_followed() };
+        // SAFETY: pushed by this very hit, which keeps it.
+        unsafe { (*instance.consumer).not_followed(thread) };
     });
     None
 }
@@ -161,13 +161,12 @@ fn land(regs: &mut Regs, stub: u32, thread: &'static ThreadState, now: u64) {
         // SAFETY: points are never freed.
         let point: &'static ProbePoint = unsafe { &*instance.point };
         let mut hit = Hit::at_return(regs, point);
-        thread.running.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
-        consumer.returned();
-        // After the store: unregister clears `alive` first and looks at `running` second.
-        if consumer.alive.load(SeqCst) {
+        thread.begin_run(consumer);
+        consumer.returned(thread);
+        if consumer.alive.load(Acquire) {
             consumer.run_return(&mut hit, thread, instance, taken, taken.saturating_sub(nested));
         }
-        thread.running.store(std::ptr::null_mut(), Release);
+        thread.end_run();
         instance.release();
     });
 }

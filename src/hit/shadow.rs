@@ -616,7 +616,7 @@ pub fn after_fork_count() {
     let count = |instance: &ReturnInstance| {
         if matches!(instance.consumer().role, Role::Event(_)) {
             let counters = &instance.consumer().counters;
-            counters.hits.fetch_add(1, Relaxed);
+            counters.hits.add_shared(1);
             if instance.is(DOUBTFUL) {
                 counters.unwound.fetch_add(1, Relaxed);
                 counters.doubtful.fetch_add(1, Relaxed);

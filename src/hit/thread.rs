@@ -6,11 +6,12 @@ use std::sync::atomic::{
     AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*, compiler_fence,
 };
 
+use crate::hit::cells::Cells;
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
 use crate::hit::shadow::OwnStack;
-use crate::hit::{asm, process};
+use crate::hit::{alone, asm, barrier, process};
 use crate::regs::Regs;
 use crate::sys;
 use crate::trace::LineBuf;
@@ -106,6 +107,10 @@ pub struct ThreadState {
     pub pending: AtomicU32,
     /// Set while `comm` holds the thread's name.
     pub comm_known: AtomicBool,
+    /// In the middle of [`super::alone::add`].
+    pub counting: AtomicBool,
+    /// Where it counts.
+    pub cells: Cells,
     /// Its own stack, and the calls followed there.
     pub stack: OwnStack,
     /// Displaced instructions in flight.
@@ -198,6 +203,8 @@ fn claim_alone() -> Option<&'static ThreadState> {
         }
     };
     state.reset();
+    state.cells.prepare();
+    alone::arrive();
     asm::set_thread_pointer(std::ptr::from_ref(state).cast_mut());
     Some(state)
 }
@@ -245,6 +252,7 @@ impl ThreadState {
         self.waiting_for.store(std::ptr::null_mut(), Relaxed);
         self.library.store(0, Relaxed);
         self.recovery.store(0, Relaxed);
+        self.counting.store(false, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
         self.accepts.store(0, Relaxed);
@@ -264,10 +272,12 @@ impl ThreadState {
         let depth = self.depth.load(Relaxed);
         self.depth.store(depth + 1, Relaxed);
         if depth == 0 {
+            asm::set_cells(std::ptr::null_mut());
             // After the depth, for the same reason as in `leave`.
             compiler_fence(SeqCst);
-            // An exclusive instruction: ordered before the loads that follow.
-            self.sequence.fetch_add(1, SeqCst);
+            // Only this thread writes it, and no handler of the program's runs in between.
+            self.sequence.store(self.sequence.load(Relaxed) + 1, Relaxed);
+            barrier::light();
         }
     }
 
@@ -278,10 +288,44 @@ impl ThreadState {
         if depth == 0 {
             // Before the depth: a signal in between is set aside. Its handler's hits would find the
             // sequence odd, and make it even.
-            self.sequence.fetch_add(1, Release);
+            self.sequence.store(self.sequence.load(Relaxed) + 1, Release);
             compiler_fence(SeqCst);
         }
         self.depth.store(depth, Relaxed);
+        self.show_cells();
+    }
+
+    /// Shows compiled code where the thread counts, unless our own code is at work: what that executes is
+    /// counted otherwise, or not at all. To be called where that may have changed; to show nothing is
+    /// always right.
+    #[inline]
+    fn show_cells(&self) {
+        if !self.is_ours() {
+            compiler_fence(SeqCst);
+            asm::set_cells(self.cells.address());
+        }
+    }
+
+    /// Begins to run `consumer`, whose `alive` is to be looked at only now: unregister clears it first
+    /// and looks at this second.
+    #[inline]
+    pub fn begin_run(&self, consumer: &Consumer) {
+        self.running.store(std::ptr::from_ref(consumer).cast_mut(), Release);
+        barrier::light();
+    }
+
+    /// Ends what [`ThreadState::begin_run`] began.
+    #[inline]
+    pub fn end_run(&self) {
+        self.running.store(std::ptr::null_mut(), Release);
+    }
+
+    /// Counts a hit of `consumer` as missed, which unregister waits for as for a run.
+    pub fn miss(&self, consumer: &Consumer) {
+        self.missing.store(std::ptr::from_ref(consumer).cast_mut(), Release);
+        barrier::light();
+        consumer.miss(self);
+        self.missing.store(std::ptr::null_mut(), Release);
     }
 
     /// Called where the caller may be a vfork child, or its parent again: keeps what is the child's
@@ -339,6 +383,7 @@ impl ThreadState {
         let depth = self.depth.swap(0, Relaxed);
         if depth > 0 {
             self.sequence.fetch_add(1, Release);
+            self.show_cells();
         }
         depth
     }
@@ -346,6 +391,7 @@ impl ThreadState {
     /// Undoes [`ThreadState::suspend`].
     pub fn resume(&self, depth: u32) {
         if depth > 0 {
+            asm::set_cells(std::ptr::null_mut());
             self.sequence.fetch_add(1, SeqCst);
         }
         self.depth.store(depth, Relaxed);
@@ -404,6 +450,7 @@ impl LibrarySection {
         let state = current();
         if let Some(state) = state {
             state.library.store(state.library.load(Relaxed) + 1, Relaxed);
+            asm::set_cells(std::ptr::null_mut());
         }
         Self(state)
     }
@@ -413,6 +460,7 @@ impl Drop for LibrarySection {
     fn drop(&mut self) {
         if let Some(state) = self.0 {
             state.library.store(state.library.load(Relaxed).saturating_sub(1), Relaxed);
+            state.show_cells();
         }
     }
 }

@@ -171,7 +171,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
         return true;
     };
     thread.enter();
-    let list_pointer = found.consumers.load(SeqCst);
+    let list_pointer = found.consumers.load(Acquire);
     // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
     let list = unsafe { list_pointer.as_ref() };
     let handled = list.map_or(Flow::Continue, |list| run_all(list, &mut hit, thread));
@@ -206,7 +206,7 @@ pub fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadSt
             continue;
         }
         if let Role::Replace(to) = consumer.role {
-            if flow == Flow::Continue && consumer.alive.load(SeqCst) {
+            if flow == Flow::Continue && consumer.alive.load(Acquire) {
                 hit.regs.rip = to;
                 flow = Flow::Replaced;
             }
@@ -216,18 +216,14 @@ pub fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadSt
             continue;
         }
         if nested {
-            // As with `running` below: unregister waits for both.
-            thread.missing.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
-            consumer.miss();
-            thread.missing.store(std::ptr::null_mut(), Release);
+            thread.miss(consumer);
             continue;
         }
-        thread.running.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
-        // After the store: unregister clears `alive` first and looks at `running` second.
-        if consumer.alive.load(SeqCst) && consumer.run(hit, thread) == Flow::RipChanged {
+        thread.begin_run(consumer);
+        if consumer.alive.load(Acquire) && consumer.run(hit, thread) == Flow::RipChanged {
             flow = Flow::RipChanged;
         }
-        thread.running.store(std::ptr::null_mut(), Release);
+        thread.end_run();
     }
     flow
 }
@@ -303,10 +299,10 @@ fn run_posts(list: *mut ConsumerList, hit: &mut Hit<'_>, thread: &'static Thread
         if !matches!(consumer.role, Role::Handlers(_)) {
             continue;
         }
-        thread.running.store(std::ptr::from_ref(consumer).cast_mut(), SeqCst);
-        if consumer.alive.load(SeqCst) {
+        thread.begin_run(consumer);
+        if consumer.alive.load(Acquire) {
             consumer.run_post(hit, thread);
         }
-        thread.running.store(std::ptr::null_mut(), Release);
+        thread.end_run();
     }
 }

@@ -9,7 +9,9 @@ use crate::error::Refusal;
 use crate::fetch::{self, At};
 use crate::hit::c_structs::{CUprobe, CUretprobe, PreHandler};
 use crate::hit::consumer::{Consumer, EventRole, Role, Side};
-use crate::hit::{returns, ticks, vectors};
+use crate::hit::counters::Counters;
+use crate::hit::latency::LatencyCounts;
+use crate::hit::{cells, returns, ticks, vectors};
 use crate::place::Target;
 use crate::probe::api::{ApiProbe, is_entry, not_entry, return_denied};
 use crate::probe::instance::Maker;
@@ -41,17 +43,19 @@ pub fn of_spec(
     }
     if spec.kind == Kind::Call {
         ticks::calibrate();
-        consumer.latency = Some(Box::default());
+        consumer.latency = Some(Box::new(LatencyCounts::new(cells::take(LatencyCounts::CELLS))));
     }
+    consumer.counters.use_event_cells(cells::take(Counters::EVENT_CELLS));
     Ok(consumer)
 }
 
-/// For a struct of the C API, or a replacement.
+/// For a struct of the C API, or a replacement. `cells` gives those of a return probe.
 ///
 /// # Errors
 /// Why it can't be at this place.
 pub fn of_api(
     api: ApiProbe,
+    cells: impl FnOnce() -> u32,
     file: &ElfFile,
     resolved: &Resolved,
     name: &str,
@@ -63,6 +67,7 @@ pub fn of_api(
         // SAFETY: registered: the struct is there.
         let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };
         prepare_return(&mut consumer, maxactive.max(0) as u32, file, resolved)?;
+        consumer.counters.use_return_cells(cells());
     }
     Ok(consumer)
 }

@@ -182,6 +182,7 @@ impl Registry {
         let request = self.requests[number].as_ref().expect("resolving it");
         let name = instance_name(request, resolved, index, of);
         let name = self.unique_name(name, number);
+        let retirement = &mut self.retirement;
         let request = self.requests[number].as_mut().expect("resolving it");
         let at = request.at.clone();
         let (made, enabled) = match &request.maker {
@@ -190,7 +191,7 @@ impl Registry {
                 (made.map(consumers::keep), spec.enabled)
             }
             Maker::Api(api) => {
-                let made = consumers::of_api(*api, file, resolved, &name, &at);
+                let made = consumers::of_api(*api, || retirement.take_cells(), file, resolved, &name, &at);
                 (made.map(|made| Box::into_raw(Box::new(made)).cast_const()), api.starts_enabled())
             }
         };

@@ -1,21 +1,34 @@
 //! Freeing what hits may be reading, and waiting for handlers.
 
+use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::counters::Counters;
 use crate::hit::thread::{self, ThreadState};
+use crate::hit::{barrier, cells};
 use crate::sys;
 
-/// Something unpublished, and the hits that were under way then.
+/// The hits under way at some time: whose, and where its sequence was.
+type Hits = Rc<[(&'static ThreadState, u64)]>;
+
+/// Something unpublished.
 struct Retired {
     list: *mut ConsumerList,
     consumer: *mut Consumer,
-    hits: Vec<(&'static ThreadState, u64)>,
+    /// The hits under way at a later time; `None` until they were looked for.
+    hits: Option<Hits>,
+    /// Whether calls were under way when it was last looked at.
+    has_calls: bool,
 }
 
 /// What waits to be freed.
 #[derive(Default)]
-pub struct Retirement(Vec<Retired>);
+pub struct Retirement {
+    retired: Vec<Retired>,
+    /// First cells of what was freed: [`Counters::RETURN_CELLS`] each.
+    cells: Vec<u32>,
+}
 
 impl Retirement {
     /// Takes a list, a consumer, or both (null: none) that no new hit can find.
@@ -23,31 +36,67 @@ impl Retirement {
         if list.is_null() && consumer.is_null() {
             return;
         }
-        let hits = thread::all()
-            .map(|state| (state, state.sequence.load(SeqCst)))
+        // SAFETY: null, or handed over just now.
+        let has_calls = unsafe { consumer.as_ref() }.is_some_and(|consumer| consumer.follows_calls());
+        self.retired.push(Retired { list, consumer, hits: None, has_calls });
+    }
+
+    /// Cells for a return probe of the C API; 0: none are left.
+    pub fn take_cells(&mut self) -> u32 {
+        self.cells.pop().unwrap_or_else(|| cells::take_kept(Counters::RETURN_CELLS))
+    }
+
+    /// Looks for the hits that may have found what was retired since the last time: one barrier for all.
+    fn look_for_hits(&mut self) {
+        if self.retired.iter().all(|retired| retired.hits.is_some()) {
+            return;
+        }
+        barrier::heavy();
+        let hits: Hits = thread::all()
+            .map(|state| (state, state.sequence.load(Acquire)))
             .filter(|(_, sequence)| !sequence.is_multiple_of(2))
             .collect();
-        self.0.push(Retired { list, consumer, hits });
+        for retired in self.retired.iter_mut().filter(|retired| retired.hits.is_none()) {
+            retired.hits = Some(Rc::clone(&hits));
+        }
     }
 
     /// Frees what no hit can be reading any more.
     pub fn reclaim(&mut self) {
-        self.0.retain(|retired| {
-            let read = retired.hits.iter().any(|(state, sequence)| state.sequence.load(Acquire) == *sequence)
-                || thread::all().any(|state| holds_in_step(state, retired.list))
-                || has_calls_under_way(retired.consumer);
-            if !read {
-                // SAFETY: unpublished, and every hit that could have seen it is over.
-                unsafe {
-                    if !retired.list.is_null() {
-                        drop(Box::from_raw(retired.list));
+        self.free_unread();
+        // Those whose last call came back a moment ago.
+        self.free_unread();
+    }
+
+    fn free_unread(&mut self) {
+        self.look_for_hits();
+        let Self { retired, cells } = self;
+        retired.retain_mut(|retired| {
+            let hits = retired.hits.as_deref().unwrap_or_default();
+            let is_read = hits.iter().any(|(state, sequence)| state.sequence.load(Acquire) == *sequence)
+                || thread::all().any(|state| holds_in_step(state, retired.list));
+            if is_read {
+                return true;
+            }
+            let had_calls = std::mem::replace(&mut retired.has_calls, has_calls_under_way(retired.consumer));
+            if had_calls || retired.has_calls {
+                // The last call is counted as over by a hit that goes on with the consumer: once more.
+                retired.hits = if retired.has_calls { retired.hits.take() } else { None };
+                return true;
+            }
+            // SAFETY: unpublished, and every hit that could have seen it is over.
+            unsafe {
+                if !retired.list.is_null() {
+                    drop(Box::from_raw(retired.list));
+                }
+                if !retired.consumer.is_null() {
+                    if (*retired.consumer).follows_calls() {
+                        cells.extend((*retired.consumer).counters.free_return_cells());
                     }
-                    if !retired.consumer.is_null() {
-                        drop(Box::from_raw(retired.consumer));
-                    }
+                    drop(Box::from_raw(retired.consumer));
                 }
             }
-            read
+            false
         });
     }
 }
@@ -86,10 +135,20 @@ fn leads_to(state: &ThreadState, consumer: *mut Consumer) -> bool {
     false
 }
 
-/// Waits until no thread runs a handler of `consumer`, which is not alive any more. The caller's own
+/// Waits until no thread runs a handler of any of `consumers`, which are not alive any more. The caller's own
 /// handler, if that is where it calls from, does not count; nor does a thread that itself waits for
 /// the caller's handler to end (handlers that unregister each other in a circle).
-pub fn wait_until_idle(consumer: *const Consumer) {
+pub fn wait_until_idle(consumers: &[*const Consumer]) {
+    if consumers.is_empty() {
+        return;
+    }
+    barrier::heavy();
+    for consumer in consumers {
+        wait_for(*consumer);
+    }
+}
+
+fn wait_for(consumer: *const Consumer) {
     let me = thread::current();
     let mine = me.map_or(std::ptr::null_mut(), |me| me.running.load(Relaxed));
     if let Some(me) = me {
@@ -100,8 +159,8 @@ pub fn wait_until_idle(consumer: *const Consumer) {
             continue;
         }
         let mut rounds = 0_u32;
-        while state.running.load(SeqCst).cast_const() == consumer
-            || state.missing.load(SeqCst).cast_const() == consumer
+        while state.running.load(Acquire).cast_const() == consumer
+            || state.missing.load(Acquire).cast_const() == consumer
         {
             let circle = !mine.is_null() && leads_to(state, mine);
             if circle

@@ -51,12 +51,12 @@ pub fn has_hits() -> bool {
     lock::with_some_patience(|registry| {
         let is_reported =
             |number: usize| matches!(registry.requests[number], Some(Request { maker: Maker::Spec(..), .. }));
-        registry.instances.iter().flatten().filter(|instance| is_reported(instance.request)).any(|instance| {
-            let counters = &instance.consumer().counters;
-            [&counters.hits, &counters.nmissed, &counters.filtered, &counters.sampled_out]
-                .iter()
-                .any(|counter| counter.load(Relaxed) != 0)
-        })
+        registry
+            .instances
+            .iter()
+            .flatten()
+            .filter(|instance| is_reported(instance.request))
+            .any(|instance| instance.consumer().counters.has_executions())
     })
     .unwrap_or(true)
 }
@@ -129,16 +129,16 @@ fn of_instance<'a>(registry: &Registry, request: &'a Request, instance: &'a Inst
     probe.method = point.map(|point| method(point));
     probe.reason = reason(registry, instance, consumer);
     let counters = &consumer.counters;
-    probe.hits = counters.hits.load(Relaxed);
+    probe.hits = counters.hits.read();
     probe.nmissed = counters.nmissed.load(Relaxed);
-    probe.filtered = counters.filtered.load(Relaxed);
+    probe.filtered = counters.filtered.read();
     probe.sampled_out = counters.sampled_out.load(Relaxed);
     probe.lost = counters.lost.load(Relaxed);
     if kind != Kind::Entry {
-        probe.returns = counters.returns.load(Relaxed);
+        probe.returns = counters.returns.read();
         probe.unwound = counters.unwound.load(Relaxed);
         // Other threads go on meanwhile: what was loaded last is not less than its parts.
-        probe.hits = counters.hits.load(Relaxed).max(probe.returns + probe.unwound);
+        probe.hits = counters.hits.read().max(probe.returns + probe.unwound);
         probe.in_flight = probe.hits - probe.returns - probe.unwound;
     }
     if let Some(latency) = &consumer.latency {

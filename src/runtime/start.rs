@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::elf::{ElfFile, FileBytes, FileId, NoFiles};
 use crate::error::Refusal;
-use crate::hit::{actions, clock, consumer, gates as hit_gates, output, process, shadow, thread};
+use crate::hit::{actions, barrier, clock, consumer, gates as hit_gates, output, process, shadow, thread};
 use crate::place::ObjectPattern;
 use crate::probe::{Maker, Registry, State, lock};
 use crate::runtime::files::{self, Naming};
@@ -101,6 +101,7 @@ fn start_base() {
             libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
         }
         process::start(on_fork_child);
+        barrier::start();
         let _section = thread::LibrarySection::enter();
         output::note_stderr();
         // SAFETY: libc's errno of this thread.

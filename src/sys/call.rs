@@ -172,6 +172,15 @@ pub fn stack_limit() -> u64 {
     limit.rlim_cur
 }
 
+/// MEMBARRIER_CMD_PRIVATE_EXPEDITED (linux/membarrier.h): a fence in every running thread of ours.
+pub const MEMBARRIER: i32 = 1 << 3;
+/// MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED: what it needs first.
+pub const MEMBARRIER_REGISTER: i32 = 1 << 4;
+/// MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE: the same, and each drops instructions it has fetched.
+pub const MEMBARRIER_SYNC_CORE: i32 = 1 << 5;
+/// MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE.
+pub const MEMBARRIER_REGISTER_SYNC_CORE: i32 = 1 << 6;
+
 /// membarrier(2).
 pub fn membarrier(command: i32) -> SysResult {
     // SAFETY: no pointers.
