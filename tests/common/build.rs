@@ -144,7 +144,10 @@ impl Program {
         fs::create_dir_all(&dir).expect("the target directory is ours");
         // Several tests may build the same at once: the first stays, since a file that changes under
         // a running test would be another object.
-        let fresh = dir.join(format!("new.{}.{}", std::process::id(), next()));
+        // rustc puts its objects beside its result, by the source's name.
+        let own = dir.join(format!("new.{}.{}", std::process::id(), next()));
+        fs::create_dir_all(&own).expect("the target directory is ours");
+        let fresh = own.join("program");
         let output = Command::new(driver)
             .args(&args)
             .arg("-o")
@@ -160,7 +163,7 @@ impl Program {
         if let Err(error) = fs::hard_link(&fresh, &result) {
             assert!(result.exists(), "{}: {error}", result.display());
         }
-        let _ = fs::remove_file(&fresh);
+        let _ = fs::remove_dir_all(&own);
         result
     }
 }

@@ -9,6 +9,7 @@ for setting in ("confirm off", "startup-with-shell off", "backtrace past-main on
         pass  # an older gdb
 
 stopped = None
+status = None
 
 
 def on_stop(event):
@@ -17,10 +18,9 @@ def on_stop(event):
 
 
 def on_exit(event):
-    global stopped
+    global stopped, status
     stopped = None
     status = event.exit_code if hasattr(event, "exit_code") else "a signal"
-    print("| exited with", status)
 
 
 gdb.events.stop.connect(on_stop)
@@ -40,6 +40,8 @@ def go(command):
     gdb.execute(command)
     while is_probe():
         gdb.execute("signal SIGTRAP", to_string=True)
+    if stopped is None:
+        print("| exited with", status)
 
 
 def is_ours(frame):

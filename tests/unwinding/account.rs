@@ -97,7 +97,7 @@ pub fn follow(launch: Launch, kind: &str, at: &str) -> Launch {
 pub fn follow_each(launch: Launch, look: Look, places: &[&str]) -> Launch {
     let probes = places.iter().flat_map(|place| look.kinds().iter().map(move |kind| (place, kind)));
     probes.fold(launch, |launch, (place, kind)| {
-        let keys = format!("name = '{kind} {place}'\nkind = '{kind}'\naction = ['count']");
+        let keys = format!("name = '{kind}.{place}'\nkind = '{kind}'\naction = ['count']");
         launch.probe(&format!("exe:{place}"), &keys)
     })
 }
@@ -112,7 +112,7 @@ pub fn assert_as_told(outcome: &Outcome, look: Look, told: &[(String, Account)])
     let followed = followed(outcome);
     for (place, expected) in told {
         for kind in look.kinds() {
-            let name = format!("{kind} {place}");
+            let name = format!("{kind}.{place}");
             let found = followed
                 .iter()
                 .find(|f| f.probe.name == name)
