@@ -39,12 +39,17 @@ const KEYS: [&str; 13] = [
 pub(super) struct Draft {
     place: Located,
     kind: Kind,
+    /// False where `kind` is no kind: what depends on it is not said then.
+    is_kind_known: bool,
     /// Where the kind is said, or the place.
     kind_at: Range<usize>,
     pub(super) name: Option<Located>,
     group: Option<String>,
     args: Vec<Located>,
     ret: Vec<Located>,
+    /// Where a one-liner has arguments of both sides: the number of each in the line, those of
+    /// `args` first. Their default names say it, as in ftrace.
+    numbers: Option<Vec<usize>>,
     filter: Option<Located>,
     actions: Option<Vec<Located>>,
     maxactive: u32,
@@ -60,11 +65,13 @@ impl Draft {
         Self {
             place,
             kind: Kind::Entry,
+            is_kind_known: true,
             kind_at,
             name: None,
             group: None,
             args: Vec::new(),
             ret: Vec::new(),
+            numbers: None,
             filter: None,
             actions: None,
             maxactive: 0,
@@ -84,12 +91,16 @@ impl Draft {
         draft.name = line.event.map(|range| text.slice(range));
         draft.group = line.group.map(|range| text.value[range].to_owned());
         draft.maxactive = line.maxactive.map_or(0, |(number, _)| number);
-        let args = line.args.into_iter().map(|range| text.slice(range)).collect();
+        let args = line.args.into_iter().map(|range| text.slice(range));
         match line.kind {
-            Kind::Entry => draft.args = args,
+            Kind::Entry => draft.args = args.collect(),
             // As in the kernel: what can be read at the return is; arguments are read at the entry.
             Kind::Return | Kind::Call => {
-                (draft.args, draft.ret) = args.into_iter().partition(|arg| arg.value.contains("$arg"));
+                let (entry, back): (Vec<_>, Vec<_>) =
+                    args.enumerate().partition(|(_, arg)| arg.value.contains("$arg"));
+                draft.numbers = Some(entry.iter().chain(&back).map(|(number, _)| *number).collect());
+                draft.args = entry.into_iter().map(|(_, arg)| arg).collect();
+                draft.ret = back.into_iter().map(|(_, arg)| arg).collect();
             }
         }
         Ok(draft)
@@ -149,6 +160,7 @@ impl Draft {
         }
         let mut draft = Self::at(place?);
         (draft.args, draft.ret, draft.name) = (args, ret, name);
+        draft.is_kind_known = kind.is_some() || table.get("kind").is_none();
         if let Some((kind, span)) = kind {
             (draft.kind, draft.kind_at) = (kind, span);
         }
@@ -160,10 +172,11 @@ impl Draft {
         let span = table.key_span("maxactive").unwrap_or_default();
         if self.maxactive != 0 {
             report.error(span, "'maxactive' is in def already");
-        } else if self.kind == Kind::Entry && maxactive != 0 {
-            report.warning(
+        } else if self.kind == Kind::Entry && self.is_kind_known && maxactive != 0 {
+            report.error(
                 span,
-                "'maxactive' means nothing here; only kind = \"return\" and \"call\" follow calls",
+                "'maxactive' is how many calls are followed, and kind \"entry\" follows none; \
+                 write kind = \"return\" or kind = \"call\"",
             );
         }
         self.maxactive = maxactive as u32;
@@ -174,18 +187,17 @@ impl Draft {
     pub(super) fn build(self, report: &mut Report<'_>) -> Option<ProbeSpec> {
         let errors_before = report.hard_errors();
         let mut lacks = Lacks::default();
-        if self.kind != Kind::Entry {
-            let what = if self.kind == Kind::Return { "kind 'return'" } else { "kind 'call'" };
-            lacks.note(self.kind_at.clone(), what, report);
-        }
         if let Some(name) = &self.name
             && let Err(e) = name::check(&name.value)
         {
             report.syntax(name, e);
         }
         let place = self.place(&mut lacks, report);
-        let args = parse_args(&self.args, 0, &mut lacks, report);
-        let ret = parse_args(&self.ret, self.args.len(), &mut lacks, report);
+        let mut numbers =
+            self.numbers.clone().unwrap_or_else(|| (0..self.args.len() + self.ret.len()).collect());
+        let ret_numbers = numbers.split_off(self.args.len());
+        let args = parse_args(&self.args, &numbers, &mut lacks, report);
+        let ret = parse_args(&self.ret, &ret_numbers, &mut lacks, report);
         self.check_arg_count(report);
         let filter = self
             .filter
@@ -193,7 +205,7 @@ impl Draft {
             .and_then(|text| fetch::filter::parse(&text.value).map_err(|e| report.syntax(text, e)).ok());
         let actions = self.actions(&args, &ret, &mut lacks, report);
         let place = place?;
-        let mut spec = ProbeSpec {
+        let spec = ProbeSpec {
             name: self
                 .name
                 .as_ref()
@@ -217,8 +229,7 @@ impl Draft {
             not_yet: lacks.first,
         };
         if report.hard_errors() == errors_before {
-            self.compile(&spec, &mut lacks, report);
-            spec.not_yet = lacks.first;
+            self.compile(&spec, report);
         }
         (report.hard_errors() == errors_before).then_some(spec)
     }
@@ -326,42 +337,53 @@ impl Draft {
         report.error(text.span(at, name.len()), format!("nothing called '{name}' is fetched; {advice}"));
     }
 
-    /// Compiles args and filter as the runtime will, so that what can't work is said here.
-    fn compile(&self, spec: &ProbeSpec, lacks: &mut Lacks, report: &mut Report<'_>) {
-        let at = match &spec.place.target {
-            Target::Symbol { offset: 1.., .. } | Target::Line { .. } | Target::Usdt { .. } => At::Inside,
-            Target::Symbol { .. } | Target::FileOffset(_) => At::Entry,
+    /// Compiles args, ret and filter as the runtime will, so that what can't work is said here.
+    fn compile(&self, spec: &ProbeSpec, report: &mut Report<'_>) {
+        let at = match (self.kind, &spec.place.target) {
+            (Kind::Return, _) => At::Return,
+            (Kind::Call, _) => At::Call,
+            // Wrong, and said already; whatever is right for some kind is not wrong besides.
+            _ if !self.is_kind_known || !spec.ret.is_empty() => At::Call,
+            (_, Target::Symbol { offset: 1.., .. } | Target::Line { .. } | Target::Usdt { .. }) => At::Inside,
+            (_, Target::Symbol { .. } | Target::FileOffset(_)) => At::Entry,
         };
-        let mut fields = compile_args(&spec.args, at, &self.args, report);
-        fields.extend(compile_args(&spec.ret, At::Return, &self.ret, report));
+        let fields = self.compile_args(spec, at, report);
+        let (args, ret) = fields.split_at(spec.args.len());
         let Some(text) = &self.filter else { return };
-        match fetch::compile(&fields, spec.filter.as_ref(), At::Entry) {
+        match fetch::compile(args, ret, spec.filter.as_ref(), at) {
             Ok(_) => {}
             Err(e) if e.part != Part::Filter => report.error(self.place.whole(), e.error.message),
-            Err(e) if e.error.message == "$latency is not in this version yet" => {
-                lacks.note(text.span(e.error.at, e.error.len), "$latency", report);
-            }
             Err(e) => report.syntax(text, e.error),
         }
     }
-}
 
-/// Compiles one side's arguments and reports each mistake. Returns arguments of the same names and
-/// types that compile everywhere, for the filter to be checked against.
-fn compile_args(args: &[FetchArg], at: At, texts: &[Located], report: &mut Report<'_>) -> Vec<FetchArg> {
-    let mut left: Vec<FetchArg> =
-        args.iter().map(|arg| if arg.not_yet().is_some() { stand_in(arg) } else { arg.clone() }).collect();
-    let mut reported = None;
-    while let Err(CompileError { part: Part::Arg(index), error }) = fetch::compile(&left, None, at) {
-        if reported >= Some(index) || index >= left.len() {
-            break;
+    /// Compiles the arguments of both sides and reports each mistake. Returns arguments of the same
+    /// names and types that compile everywhere, for the filter to be checked against.
+    fn compile_args(&self, spec: &ProbeSpec, at: At, report: &mut Report<'_>) -> Vec<FetchArg> {
+        let texts: Vec<&Located> = self.args.iter().chain(&self.ret).collect();
+        let mut left: Vec<FetchArg> = spec
+            .args
+            .iter()
+            .chain(&spec.ret)
+            .map(|arg| if arg.not_yet().is_some() { stand_in(arg) } else { arg.clone() })
+            .collect();
+        let mut reported = None;
+        loop {
+            let (args, ret) = left.split_at(spec.args.len());
+            let Err(CompileError { part: Part::Arg(index), error }) = fetch::compile(args, ret, None, at)
+            else {
+                break;
+            };
+            if reported >= Some(index) || index >= left.len() {
+                break;
+            }
+            report.syntax(texts[index], error);
+            left[index] = stand_in(&left[index]);
+            left[index].name = format!("{} ", left[index].name);
+            reported = Some(index);
         }
-        report.syntax(&texts[index], error);
-        left[index] = stand_in(&left[index]);
-        left[index].name = format!("{} ", left[index].name);
-        reported = Some(index);
+        left.iter().map(stand_in).collect()
     }
-    left.iter().map(stand_in).collect()
 }
 
 /// An argument of the same name and type that can be compiled at every place.
@@ -394,11 +416,16 @@ fn parsed(args: Vec<Parsed>) -> Vec<FetchArg> {
     args.into_iter().flatten().collect()
 }
 
-/// Parses fetch arguments; the first is number `from` of the probe.
-fn parse_args(texts: &[Located], from: usize, lacks: &mut Lacks, report: &mut Report<'_>) -> Vec<Parsed> {
+/// Parses fetch arguments; `numbers` are theirs in the probe.
+fn parse_args(
+    texts: &[Located],
+    numbers: &[usize],
+    lacks: &mut Lacks,
+    report: &mut Report<'_>,
+) -> Vec<Parsed> {
     let mut args = Vec::with_capacity(texts.len());
-    for (i, text) in texts.iter().enumerate() {
-        let arg = fetch::parse_arg(&text.value).map(|arg| arg.with_default_name(from + i));
+    for (text, number) in texts.iter().zip(numbers) {
+        let arg = fetch::parse_arg(&text.value).map(|arg| arg.with_default_name(*number));
         if let Ok(arg) = &arg
             && let Some(what) = arg.not_yet()
         {

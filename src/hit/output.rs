@@ -94,6 +94,7 @@ pub fn event(
     hit: &Hit<'_>,
     thread: &'static ThreadState,
     ts_ns: u64,
+    latency_ns: Option<u64>,
 ) -> bool {
     let head = EventHead {
         name: &consumer.name,
@@ -104,6 +105,9 @@ pub fn event(
         comm: thread.comm(),
         cpu: asm::cpu_number(),
         ts_ns,
+        // At a return, where it goes.
+        caller: (!hit.is_trap()).then_some(hit.regs.rip),
+        latency_ns,
     };
     // SAFETY: this thread's own cell; events never nest.
     let line = unsafe { &mut *thread.line.get() };

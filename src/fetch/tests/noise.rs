@@ -103,10 +103,10 @@ fn parsers_and_programs_survive() {
         let expr = checked(&filter_text, filter::parse(&filter_text));
         parsed_args += usize::from(arg.is_some());
         parsed_filters += usize::from(expr.is_some());
-        let at = [At::Entry, At::Inside, At::Return][random.below(3)];
+        let at = [At::Entry, At::Inside, At::Return, At::Call][random.below(4)];
         let args: Vec<_> = arg.into_iter().collect();
         for filter in [None, expr.as_ref()] {
-            if let Ok(program) = compile(&args, filter, at) {
+            if let Ok(program) = compile(super::sides(&args, at).0, super::sides(&args, at).1, filter, at) {
                 world.regs.rdi = random.next();
                 run(&world, &program);
                 compiled += usize::from(!program.is_empty());
@@ -123,6 +123,8 @@ fn parsers_and_programs_survive() {
 fn run(world: &World, program: &EventProgram) {
     let mut record = RecordBuf::new();
     program.fetch(&world.input(), &mut record);
+    assert!(record.as_bytes().len() <= program.most_entry_bytes());
+    program.fetch_return(&world.input(), &mut record);
     let _ = program.accepts(&record, &world.input());
     assert_eq!(record.view().count(), program.args().len());
     world.print(program);
@@ -145,6 +147,9 @@ fn record_bytes_from_anywhere_end() {
     for _ in 0..20_000 {
         let bytes: Vec<u8> = (0..random.below(64)).map(|_| (random.next() % 12) as u8).collect();
         let mut left = bytes.len();
+        let mut restored = RecordBuf::new();
+        restored.restore(&bytes);
+        assert!(restored.view().eq(RecordView::new(&bytes)), "{bytes:?}");
         for value in RecordView::new(&bytes) {
             left = left.checked_sub(1).expect("a value takes at least a byte");
             if let Value::Array { elements, .. } = value {
