@@ -579,8 +579,9 @@ pub fn sweep(live: Option<&dyn Fn(u64) -> bool>) {
             }
             continue;
         }
-        let tid = state.tid.load(Acquire);
-        if tid > 0 && !sys::thread_exists(super::process::pid(), tid) {
+        let (pid, tid) = (super::process::pid(), state.tid.load(Acquire));
+        let has_ended = !sys::thread_exists(pid, tid) || (tid == pid && sys::main_thread_has_ended());
+        if tid > 0 && has_ended {
             state.stack.drop_all();
         }
     }

@@ -109,20 +109,20 @@ fn are_no_events() {
     }
 }
 
-/// __cxa_throw never comes back, and what catches does.
+/// What throws is left by an exception, and what catches comes back.
 #[test]
 fn in_the_accounts_of_the_runtime() {
-    let launch = ["__cxa_throw", "__cxa_begin_catch", "__cxa_end_catch"]
-        .iter()
-        .fold(program().arg("loop_"), |l, function| {
-            follow(l, "return", &format!("libstdc++.so.6:{function}"))
-        });
-    let outcome = follow(launch, "return", "libgcc_s.so.1:_Unwind_RaiseException").run();
+    let places = [
+        "libgcc_s.so.1:_Unwind_RaiseException",
+        "libstdc++.so.6:__cxa_begin_catch",
+        "libstdc++.so.6:__cxa_end_catch",
+    ];
+    let outcome = places.iter().fold(program().arg("loop_"), |l, at| follow(l, "return", at)).run();
     assert_eq!(outcome.end, End::Exit(0), "{outcome}");
     let accounts: Vec<Account> = followed(&outcome).iter().map(|f| f.account).collect();
     let left = Account { hits: 21_000, returns: 0, unwound: 21_000, in_flight: 0 };
     let returned = Account { hits: 21_000, returns: 21_000, unwound: 0, in_flight: 0 };
-    assert_eq!(accounts, [left, returned, returned, left], "{outcome}");
+    assert_eq!(accounts, [left, returned, returned], "{outcome}");
 }
 
 mod every_function {
@@ -154,6 +154,17 @@ mod every_function {
     #[test]
     fn of_libc() {
         assert_all("libc.so.6:*", 10);
+    }
+
+    /// With libgcc's unwinder and the C++ library in the program itself, where the names of their inner
+    /// functions are.
+    #[test]
+    fn of_a_program_that_has_its_own_unwinder() {
+        let program = Program::new("throws.cpp").flag("-static-libgcc").flag("-static-libstdc++");
+        let program = Launch::new(program.build());
+        for scenario in SCENARIOS.iter().filter(|s| !["loop_", "jumps", "threads"].contains(s)) {
+            assert_followed_with(&program.clone().arg(scenario), "exe:*", 2);
+        }
     }
 
     /// The loader too.
