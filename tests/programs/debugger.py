@@ -67,3 +67,32 @@ def stack():
             place = "%s:%d" % (sal.symtab.filename.split("/")[-1], sal.line) if sal.symtab else ""
             print("| frame", frame.name(), place)
         frame = frame.older()
+
+
+def step_out(limit):
+    """Single-steps until the function of the newest frame is left, the library's frames included. At
+    each instruction the frames of the program must be all there; says so once for each way they are."""
+    seen = []
+    left = names()
+    for _ in range(limit):
+        gdb.execute("stepi", to_string=True)
+        if stopped is None:
+            break
+        now = names()
+        if not seen or seen[-1] != now:
+            seen.append(now)
+        if now == left[1:] and not is_ours(gdb.newest_frame()):
+            break
+    for one in seen:
+        print("| steps", " ".join(one))
+
+
+def names():
+    """The names of the frames, without those of the library."""
+    found = []
+    frame = gdb.newest_frame()
+    while frame is not None:
+        if not is_ours(frame):
+            found.append(str(frame.name()))
+        frame = frame.older()
+    return found

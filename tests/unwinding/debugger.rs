@@ -99,6 +99,20 @@ fn finishes_each_function() {
     remove(&dirs);
 }
 
+/// At every single instruction between a function's and its caller's: the stub, and all that runs there.
+#[test]
+fn at_each_instruction_of_a_return() {
+    if !require_command("gdb") {
+        return;
+    }
+    let mut commands = vec!["gdb.execute('break stop_here')", "go('run')", "finish()"];
+    commands.extend(["step_out(50000)"; 3]);
+    commands.push("go('continue')");
+    let (lines, dirs) = assert_same(&[], &commands);
+    assert_eq!(lines.len(), 2 + 2 + 2 + 1, "{lines:#?}");
+    remove(&dirs);
+}
+
 /// One that gdb writes where the program has received SIGABRT, inside nested probed calls.
 #[test]
 fn on_a_core_of_its_own() {

@@ -1,7 +1,8 @@
 //! C++ exceptions.
 
 use crate::account::{
-    Account, Look, assert_followed, assert_followed_by, assert_followed_with, follow, followed,
+    Account, Look, assert_as_told, assert_followed, assert_followed_by, assert_followed_with, follow,
+    follow_each, followed, told,
 };
 use crate::common::*;
 
@@ -123,6 +124,75 @@ fn in_the_accounts_of_the_runtime() {
     let left = Account { hits: 21_000, returns: 0, unwound: 21_000, in_flight: 0 };
     let returned = Account { hits: 21_000, returns: 21_000, unwound: 0, in_flight: 0 };
     assert_eq!(accounts, [left, returned, returned], "{outcome}");
+}
+
+/// While an exception is on its way; on stacks of their own; out of signal handlers.
+mod pads {
+    use super::*;
+
+    /// With exceptions out of any instruction.
+    fn programs() -> Vec<Launch> {
+        let build = |compiler, level| {
+            let program = Program::new("pads.cpp").compiler(compiler).flag(level);
+            Launch::new(program.flag("-fnon-call-exceptions").build())
+        };
+        Compiler::installed()
+            .into_iter()
+            .flat_map(|compiler| ["-O1", "-O2"].map(|level| build(compiler, level)))
+            .collect()
+    }
+
+    fn assert_scenario(scenario: &str) {
+        for program in programs() {
+            assert_followed(&program.clone().arg(scenario));
+        }
+        for pattern in ["exe:*", "libgcc_s.so.1:*", "libstdc++.so.6:*", "libc.so.6:*"] {
+            assert_followed_with(&programs()[0].clone().arg(scenario), pattern, 0);
+        }
+    }
+
+    #[test]
+    fn destructors() {
+        assert_scenario("destructors");
+    }
+
+    #[test]
+    fn handlers() {
+        assert_scenario("handlers");
+    }
+
+    #[test]
+    fn coroutines() {
+        assert_scenario("coroutines");
+    }
+
+    #[test]
+    fn signals() {
+        assert_scenario("signals");
+    }
+
+    /// clang takes a function that makes no calls for one that throws nothing.
+    #[test]
+    fn faults() {
+        for level in ["-O1", "-O2"] {
+            let program = Program::new("pads.cpp").flag(level).flag("-fnon-call-exceptions");
+            assert_followed(&Launch::new(program.build()).arg("fault"));
+        }
+    }
+
+    /// How often is a matter of time.
+    #[test]
+    fn beside_a_timer() {
+        let places = ["climb", "note", "recover", "thrower", "settle"];
+        for program in programs() {
+            for look in Look::ALL {
+                let probed = follow_each(program.clone().arg("ticking"), look, &places).run();
+                assert_eq!(probed.end, End::Exit(0), "{probed}");
+                assert!(probed.stdout.contains("wrong 0, interrupted\n"), "{probed}");
+                assert_as_told(&probed, look, &told(&probed));
+            }
+        }
+    }
 }
 
 mod every_function {
