@@ -240,6 +240,8 @@ mod every_function {
     /// The loader too.
     #[test]
     fn of_every_object() {
-        assert_all("*:*", 50);
+        for scenario in ["hundred", "nested", "carried", "sorted"] {
+            assert_followed_with(&program().arg(scenario), "*:*", 50);
+        }
     }
 }

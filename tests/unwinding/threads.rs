@@ -81,6 +81,8 @@ mod every_function {
 
     #[test]
     fn of_libc() {
-        assert_all("libc.so.6:*", 10);
+        for scenario in SCENARIOS {
+            assert_followed_with(&programs()[0].clone().arg(scenario), "libc.so.6:*", 10);
+        }
     }
 }
