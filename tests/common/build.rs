@@ -112,7 +112,9 @@ impl Program {
         let mut hash = DefaultHasher::new();
         (driver, &args, read(&self.source)).hash(&mut hash);
         read(&manifest.join("include/uprobe.h")).hash(&mut hash);
-        read(&manifest.join("tests/programs/check.h")).hash(&mut hash);
+        for header in ["check.h", "handlers.h", "registers.h", "returns.h"] {
+            read(&manifest.join("tests/programs").join(header)).hash(&mut hash);
+        }
         let stem = self.source.file_stem().expect("a source has a name").to_string_lossy();
         let dir = target_tmp().join("programs").join(format!("{stem}-{:016x}", hash.finish()));
         let result = dir.join(self.file_name.as_deref().unwrap_or(&stem));

@@ -1,0 +1,314 @@
+//! Followed calls that don't simply return: left by longjmp, on other stacks, interrupted, ended with their
+//! thread, forked, recursive, and tail calls. The program does what it does natively, and what became of
+//! each call is counted exactly.
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+
+fn launch(program: Program, args: &[&str]) -> Launch {
+    Launch::new(program.build()).args(args).timeout(Duration::from_secs(240))
+}
+
+/// The program's places, followed, as it tells of them.
+fn assert_ways(source: &str, ways: &[&[&str]]) {
+    for compiler in Compiler::installed() {
+        for way in ways {
+            assert_followed(&launch(Program::new(source).compiler(compiler), way));
+        }
+    }
+}
+
+mod longjmp {
+    use super::*;
+
+    #[test]
+    fn out_of_ten_thousand_calls_two_hundred_times() {
+        let program = Program::new("r_longjmp.c");
+        let outcome = assert_followed(&launch(program, &["deep"]));
+        assert_eq!(outcome.calls("return/exe:nested").unwound, 2_000_000, "{outcome}");
+        assert!(outcome.stdout.contains("bounded"), "{outcome}");
+    }
+
+    #[test]
+    fn with_setjmp_itself_followed_at_two_sites() {
+        assert_ways("r_longjmp.c", &[&["two-sites"]]);
+    }
+
+    #[test]
+    fn out_of_signal_handlers() {
+        assert_ways("r_longjmp.c", &[&["handlers"], &["altstack"]]);
+    }
+}
+
+mod contexts {
+    use super::*;
+
+    #[test]
+    fn one_that_is_returned_to_again_and_again() {
+        assert_ways("r_contexts.c", &[&["loop"]]);
+    }
+
+    #[test]
+    fn hundreds_of_coroutines() {
+        assert_ways("r_contexts.c", &[&["many", "500"]]);
+    }
+
+    #[test]
+    fn ten_thousand_coroutines_at_once() {
+        assert_followed(&launch(Program::new("r_contexts.c"), &["many", "10000"]));
+    }
+
+    #[test]
+    fn a_coroutine_on_a_thousand_threads() {
+        assert_ways("r_contexts.c", &[&["migrate"]]);
+    }
+
+    #[test]
+    fn a_stack_that_is_left_and_used_afresh() {
+        let outcome = assert_followed(&launch(Program::new("r_contexts.c"), &["reuse"]));
+        assert!(outcome.stdout.contains("bounded"), "{outcome}");
+    }
+}
+
+mod signals {
+    use super::*;
+
+    #[test]
+    fn whose_handlers_call_what_they_interrupted() {
+        assert_ways("r_signals.c", &[&["nested"], &["altstack"]]);
+    }
+
+    /// What the program tells differs from run to run.
+    fn assert_storm(launch: &Launch) {
+        for kinds in [&["entry", "return", "call"][..], &["call"]] {
+            let mut probed = launch.clone();
+            for place in ["exe:work", "exe:inner"] {
+                for kind in kinds {
+                    let keys = format!("name = '{kind}/{place}'\nkind = '{kind}'\naction = [\"count\"]");
+                    probed = probed.probe(place, &keys);
+                }
+            }
+            let outcome = probed.run();
+            assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+            assert!(!outcome.stdout.contains("wrong"), "{outcome}");
+            let all = outcome.all_calls();
+            for told in told_calls(&outcome) {
+                for probe in all.iter().filter(|probe| probe.name.ends_with(&told.place)) {
+                    assert_eq!((probe.hits, probe.nmissed), (told.hits, 0), "{probe:#?}\n{outcome}");
+                    if probe.kind != "entry" {
+                        assert_eq!(probe.fates(), (told.hits, 0, 0), "{probe:#?}\n{outcome}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_storms() {
+        for compiler in Compiler::installed() {
+            let program = Program::new("r_signals.c").compiler(compiler);
+            assert_storm(&launch(program.clone(), &["storm", "4", "500"]));
+            assert_storm(&launch(program, &["storm-altstack", "4", "500"]));
+        }
+    }
+}
+
+mod threads {
+    use super::*;
+
+    #[test]
+    fn two_thousand_that_end_inside() {
+        let outcome = assert_followed(&launch(Program::new("r_threads.c"), &["end", "2000"]));
+        assert!(outcome.stdout.contains("bounded"), "{outcome}");
+    }
+
+    #[test]
+    fn that_are_cancelled_inside() {
+        assert_ways("r_threads.c", &[&["cancel"]]);
+    }
+
+    #[test]
+    fn that_are_inside_when_the_process_ends() {
+        assert_ways("r_threads.c", &[&["around"]]);
+    }
+}
+
+mod recursion {
+    use super::*;
+
+    fn program() -> Program {
+        Program::new("r_recursion.c").flag("-O2")
+    }
+
+    #[test]
+    fn a_hundred_thousand_deep() {
+        assert_followed(&launch(program(), &["deep", "100000"]));
+    }
+
+    #[test]
+    fn of_tail_calls_which_return_together() {
+        for compiler in Compiler::installed() {
+            assert_followed(&launch(program().compiler(compiler), &["tails", "1000"]));
+        }
+    }
+
+    /// One place on the stack is that of so many calls that not all are followed; the others are counted
+    /// as missed, and the answer is right.
+    fn assert_chain(way: &str, count: u64, places: &[(&str, u64)]) {
+        let launch = launch(program(), &[way, &count.to_string()]);
+        let native = launch.clone().native().run();
+        for kind in ["return", "call"] {
+            let mut probed = launch.clone().follow("exe:last");
+            for (place, _) in places {
+                probed = probed.count(&format!("exe:{place}"));
+                let keys = format!("name = '{place}'\nkind = '{kind}'\naction = [\"count\"]");
+                probed = probed.probe(&format!("exe:{place}"), &keys);
+            }
+            let outcome = probed.run();
+            assert_same_output(&outcome, &native);
+            assert_calls_as_told(&outcome);
+            let mut followed = 0;
+            for (place, executed) in places {
+                let entry = outcome.all_calls().into_iter().find(|p| p.name.starts_with(place));
+                let entry = entry.expect("it is there");
+                assert_eq!((entry.hits, entry.nmissed), (*executed, 0), "{entry:#?}\n{outcome}");
+                let calls = outcome.calls(place);
+                assert_eq!(calls.executions(), *executed, "{calls:#?}\n{outcome}");
+                assert_eq!(calls.fates(), (calls.hits, 0, 0), "{calls:#?}\n{outcome}");
+                followed += calls.hits;
+            }
+            let executed: u64 = places.iter().map(|(_, executed)| executed).sum();
+            assert_eq!(followed, executed.min(CHAIN), "{outcome}");
+        }
+    }
+
+    /// Most calls of one place on the stack that are followed at once.
+    const CHAIN: u64 = 64;
+
+    #[test]
+    fn of_tail_calls_a_hundred_thousand_long() {
+        assert_chain("mutual", 20, &[("tail_even", 11), ("tail_odd", 10)]);
+        assert_chain("mutual", 100_000, &[("tail_even", 50_001), ("tail_odd", 50_000)]);
+    }
+
+    #[test]
+    fn by_a_jump_to_the_first_instruction() {
+        assert_chain("again", 1, &[("again", 1)]);
+        assert_chain("again", 10, &[("again", 10)]);
+        assert_chain("again", 1000, &[("again", 1000)]);
+    }
+}
+
+mod children {
+    use super::*;
+
+    fn program(way: &str) -> Launch {
+        launch(Program::new("r_fork.c"), &[way])
+    }
+
+    fn pids(outcome: &Outcome) -> Vec<u64> {
+        let text = std::fs::read_to_string(outcome.dir.join("pids")).unwrap_or_default();
+        text.lines().map(|line| line.parse().expect("a pid")).collect()
+    }
+
+    /// Of the child's summary: the probe of that name.
+    fn find<'a>(child: &'a [Calls], name: &str) -> &'a Calls {
+        child.iter().find(|probe| probe.name == name).unwrap_or_else(|| panic!("no {name} in {child:#?}"))
+    }
+
+    #[test]
+    fn parent_and_child_return_once_each_from_what_was_under_way() {
+        let outcome = assert_followed(&program("fork"));
+        let children = outcome.children();
+        assert_eq!(children.len(), 1, "{outcome}");
+        for kind in ["return", "call"] {
+            for (place, calls) in [("exe:forker", 3), ("exe:work", 5), ("libc.so.6:fork", 1)] {
+                let probe = find(&children[0], &format!("{kind}/{place}"));
+                assert_eq!((probe.hits, probe.fates()), (calls, (calls, 0, 0)), "{probe:#?}\n{outcome}");
+                assert_eq!(probe.nmissed, 0, "{probe:#?}\n{outcome}");
+            }
+        }
+        for (place, calls) in [("exe:forker", 0), ("exe:work", 5), ("libc.so.6:fork", 0)] {
+            let probe = find(&children[0], &format!("entry/{place}"));
+            assert_eq!((probe.hits, probe.nmissed), (calls, 0), "{probe:#?}\n{outcome}");
+        }
+    }
+
+    #[test]
+    fn of_children_of_children() {
+        let outcome = assert_followed(&program("family"));
+        for kind in ["return", "call"] {
+            let of = |place: &str| {
+                let name = format!("{kind}/{place}");
+                let mut hits: Vec<(u64, u64)> = outcome
+                    .children()
+                    .iter()
+                    .map(|child| (find(child, &name).hits, find(child, &name).returns))
+                    .collect();
+                hits.sort_unstable();
+                hits
+            };
+            // Those under way, and its own.
+            assert_eq!(of("exe:family"), [(2, 2), (3, 3), (3, 3)], "{outcome}");
+            assert_eq!(of("libc.so.6:fork"), [(1, 1), (2, 2), (2, 2)], "{outcome}");
+        }
+    }
+
+    /// The child returns from vfork by the parent's stack; the parent, later, with the child's pid.
+    #[test]
+    fn by_vfork() {
+        for way in ["vfork-exec", "vfork-exit"] {
+            assert_followed(&program(way));
+            let outcome = program(way)
+                .format("json")
+                .probe("libc.so.6:vfork", "name = 'v'\nkind = 'return'\nret = ['pid=$retval:s32']")
+                .run();
+            let mut of_parent = Vec::new();
+            for line in outcome.event_lines() {
+                let event: serde_json::Value = serde_json::from_str(&line).expect("an object a line");
+                let pid = event["ret"]["pid"].as_i64().unwrap_or_else(|| panic!("{line}"));
+                of_parent.push(u64::try_from(pid).expect("no error"));
+            }
+            assert_eq!(of_parent, pids(&outcome), "{way}\n{outcome}");
+        }
+    }
+
+    #[test]
+    fn by_libc() {
+        for way in ["posix_spawn", "system", "popen"] {
+            let outcome = assert_followed(&program(way));
+            // What they executed is followed too.
+            let children = outcome.children();
+            let works =
+                children.iter().map(|child| find(child, &format!("return/libc.so.6:{way}"))).count();
+            assert!(works >= 10, "{outcome}");
+        }
+    }
+}
+
+mod ends {
+    use super::*;
+
+    #[test]
+    fn constructors_main_exit_handlers_and_destructors() {
+        assert_ways("r_ends.c", &[&["return"], &["exit"], &["_exit"]]);
+    }
+
+    /// It is not called, so it can't return; a program that is asked to follow it is unharmed.
+    #[test]
+    fn the_first_function_of_all() {
+        let plain = launch(Program::new("r_ends.c"), &["return"]);
+        let launch = plain.clone().follow("exe:_start").follow("exe:main");
+        let outcome = assert_same_as_native(&launch);
+        assert_eq!(outcome.calls("entry/exe:_start").hits, 1, "{outcome}");
+        for kind in ["return", "call"] {
+            let start = outcome.calls(&format!("{kind}/exe:_start"));
+            assert_eq!(start.state, "refused", "{start:#?}\n{outcome}");
+            assert!(start.reason.contains(": "), "{start:#?}");
+            assert_eq!(outcome.calls(&format!("{kind}/exe:main")).fates(), (1, 0, 0), "{outcome}");
+        }
+    }
+}
