@@ -282,8 +282,7 @@ mod children {
             let outcome = assert_followed(&program(way));
             // What they executed is followed too.
             let children = outcome.children();
-            let works =
-                children.iter().map(|child| find(child, &format!("return/libc.so.6:{way}"))).count();
+            let works = children.iter().map(|child| find(child, &format!("return/libc.so.6:{way}"))).count();
             assert!(works >= 10, "{outcome}");
         }
     }

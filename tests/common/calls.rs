@@ -16,6 +16,8 @@ pub struct Latency {
     pub max_ns: u64,
     pub p50_ns: u64,
     pub p99_ns: u64,
+    /// Without the followed calls made in between.
+    pub self_ns: u64,
     pub log2: Vec<u64>,
 }
 
@@ -65,6 +67,7 @@ impl Calls {
                 max_ns: number(latency, "max_ns"),
                 p50_ns: number(latency, "p50_ns"),
                 p99_ns: number(latency, "p99_ns"),
+                self_ns: number(latency, "self_ns"),
                 log2: buckets.iter().map(|n| n.as_u64().expect("buckets are numbers")).collect(),
             },
         }
@@ -84,10 +87,8 @@ impl Calls {
         if latency.count > 0 {
             let most = latency.max_ns.checked_mul(latency.count).expect("no such times");
             assert!(latency.min_ns <= latency.max_ns, "{self:#?}");
-            assert!(
-                latency.min_ns * latency.count <= latency.sum_ns && latency.sum_ns <= most,
-                "{self:#?}"
-            );
+            assert!(latency.min_ns * latency.count <= latency.sum_ns && latency.sum_ns <= most, "{self:#?}");
+            assert!(latency.self_ns <= latency.sum_ns, "{self:#?}");
             assert!(latency.p50_ns <= latency.p99_ns && latency.p99_ns <= latency.max_ns, "{self:#?}");
         }
     }
@@ -107,10 +108,7 @@ impl Launch {
     /// Probes of each kind on one place, which count; called `KIND/PLACE`.
     pub fn follow(self, place: &str) -> Self {
         KINDS.into_iter().fold(self, |launch, kind| {
-            launch.probe(
-                place,
-                &format!("name = '{kind}/{place}'\nkind = '{kind}'\naction = [\"count\"]"),
-            )
+            launch.probe(place, &format!("name = '{kind}/{place}'\nkind = '{kind}'\naction = [\"count\"]"))
         })
     }
 
