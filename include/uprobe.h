@@ -62,6 +62,82 @@ struct uprobe {
 	void *opaque[4];                /* the library's; zero before registering */
 };
 
+/*
+ * Return probes: a function's return, and its entry with it, for each call on its own.
+ *
+ * A call is followed from its entry to its return by an instance, which has room for what the two
+ * handlers have to tell each other: data_size bytes, zeroed for each call.
+ */
+struct uretprobe;
+
+#if defined(__clang__) && defined(__cplusplus)
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wc99-extensions"
+#endif
+struct uretprobe_instance {
+	struct uretprobe *rp;           /* the probe it belongs to */
+	uint64_t ret_addr;              /* the real return address; the stack has another one meanwhile */
+	uint64_t slot;                  /* where on the stack it is: rsp at the entry */
+	uint64_t reserved;
+#ifdef __GNUC__
+	__extension__ unsigned char data[] __attribute__((aligned(16))); /* the user's */
+#endif
+};
+#if defined(__clang__) && defined(__cplusplus)
+#pragma clang diagnostic pop
+#endif
+
+/* The user's data_size bytes, for compilers and languages without flexible arrays: ri->data. */
+static inline void *uprobe_instance_data(struct uretprobe_instance *ri)
+{
+	return ri + 1;
+}
+
+/*
+ * entry_handler, at the first instruction: non-zero: this call isn't followed, and not counted in
+ * nhit; that a handler changed rip is not looked at: it is the address of the instruction. It may
+ * change every other register, arguments first of all.
+ * handler, at the return: registers are the caller's after the call: rax the result, rip the real
+ * return address, rsp above it. It may change them; the function returns to where rip then is. Its result
+ * means nothing (return 0).
+ */
+typedef int (*uretprobe_handler_t)(struct uretprobe_instance *, struct uprobe_regs *);
+
+/* A return probe. Zero it, set the place in `up` and the fields here down to data_size, register it. */
+struct uretprobe {
+	struct uprobe up;               /* the place: a function's first instruction; pre_handler and
+	                                   post_handler NULL, fault_handler as ever.
+	                                   Out: nhit, the calls followed; nmissed as below; flags */
+	uretprobe_handler_t handler;
+	uretprobe_handler_t entry_handler; /* or NULL */
+	int maxactive;                  /* most calls followed at once; 0: no limit of its own */
+	uint32_t reserved0;             /* 0 */
+	size_t data_size;               /* of an instance, at most UPROBE_MAX_DATA_SIZE */
+	uint64_t nmissed;               /* out: calls not followed: no instance was left, or it was a call
+	                                   from inside a handler; the same as up.nmissed */
+	void *opaque[2];                /* the library's; zero before registering */
+};
+
+#define UPROBE_MAX_DATA_SIZE 4096
+
+/*
+ * jprobes: a function's arguments as C has them. `entry` has the probed function's own signature and is
+ * called with its arguments before it runs, under the rules of a handler. What it does to them
+ * the function does not see: it runs with its own, but memory behind pointers is the same memory. It
+ * returns like any function (the value means nothing) or by ujprobe_return(), at any depth.
+ *
+ * Passed are integer registers, the 128-bit halves of vector registers (so not __m256 arguments), and the
+ * first UPROBE_JPROBE_STACK bytes of arguments on the stack; x87 arguments are on the stack, and so
+ * are structs by value.
+ */
+struct ujprobe {
+	struct uprobe up;               /* as for a return probe; nhit: entry was called */
+	void *entry;                    /* the function, cast to void * */
+	void *opaque[2];                /* the library's; zero before registering */
+};
+
+#define UPROBE_JPROBE_STACK 256
+
 /* Weak, and found at run time also by a program that is not position independent (with gcc; clang
  * needs -fPIE or -fno-plt for that: it takes the address of a weak function for a constant). */
 #if defined(__GNUC__) && !defined(__clang__)
@@ -83,6 +159,46 @@ UPROBE_WEAK int unregister_uprobes(struct uprobe **, int);
 /* The probe stays registered. */
 UPROBE_WEAK int enable_uprobe(struct uprobe *);
 UPROBE_WEAK int disable_uprobe(struct uprobe *);
+
+/*
+ * As register_uprobe and unregister_uprobe; -EINVAL too without a handler, with a pre_handler or
+ * post_handler in `up`, with a negative maxactive, at a place that is not a function's first
+ * instruction, and for the few functions whose return can't be followed (those that look at their own
+ * return address, like dlopen; an entry probe works there). -E2BIG data_size.
+ * After unregister no handler runs: calls that are under way return unseen.
+ * enable_uprobe(&rp->up) and disable_uprobe(&rp->up) work; a call whose entry was seen before
+ * disable_uprobe returns unseen.
+ */
+UPROBE_WEAK int register_uretprobe(struct uretprobe *);
+UPROBE_WEAK int unregister_uretprobe(struct uretprobe *);
+UPROBE_WEAK int register_uretprobes(struct uretprobe **, int);
+UPROBE_WEAK int unregister_uretprobes(struct uretprobe **, int);
+
+/* As register_uprobe and unregister_uprobe; -EINVAL too without entry, with a pre_handler or
+ * post_handler in `up`, and at a place that is not a function's first instruction.
+ * enable_uprobe(&jp->up) and disable_uprobe(&jp->up) work. */
+UPROBE_WEAK int register_ujprobe(struct ujprobe *);
+UPROBE_WEAK int unregister_ujprobe(struct ujprobe *);
+UPROBE_WEAK int register_ujprobes(struct ujprobe **, int);
+UPROBE_WEAK int unregister_ujprobes(struct ujprobe **, int);
+/* Ends a jprobe's entry from any depth of calls. Only there: called anywhere else it does nothing and
+ * returns, which is why it isn't declared noreturn. */
+UPROBE_WEAK void ujprobe_return(void);
+
+/*
+ * Calls of a function go to `replacement`, which has the same signature, in every thread and from
+ * everywhere, handlers included; *original (original may be NULL) calls the real one, and stays callable
+ * for ever. It is set before the first call is redirected. Handlers at the place still run, each call once;
+ * one that skips the function skips the replacement. A return probe sees the replacement's return.
+ * replacement NULL ends it: later calls are the function's own; who is inside the replacement stays there.
+ *
+ * pathname and symbol as in struct uprobe. Errors as register_uprobe's; and -ENOENT too where the object
+ * is not loaded (a replacement doesn't wait); -EBUSY where the function is replaced already, or the library itself
+ * relies on it; -EINVAL to end what isn't replaced; -EOPNOTSUPP where the function begins with an instruction
+ * that can't be run from elsewhere. When the object is unloaded the replacement is over.
+ * A function that jumps back to its own first instruction calls the replacement there too.
+ */
+UPROBE_WEAK int uprobe_replace(const char *pathname, const char *symbol, void *replacement, void **original);
 
 /* Reads that can't fault: bytes read, which are fewer than n where the memory ends.
  * uprobe_read_string stops after the NUL and always writes one (n > 0); it returns the

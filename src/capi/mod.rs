@@ -4,11 +4,20 @@
 //! here aborts or prints: a panic of ours is an error like any other.
 
 mod init;
+mod jprobes;
 mod reads;
 mod register;
+mod replace;
+mod returns;
+mod wanted;
 
 pub use init::uprobe_init;
+pub use jprobes::{
+    register_ujprobe, register_ujprobes, ujprobe_return, unregister_ujprobe, unregister_ujprobes,
+};
 pub use reads::{uprobe_read, uprobe_read_string};
 pub use register::{
     disable_uprobe, enable_uprobe, register_uprobe, register_uprobes, unregister_uprobe, unregister_uprobes,
 };
+pub use replace::uprobe_replace;
+pub use returns::{register_uretprobe, register_uretprobes, unregister_uretprobe, unregister_uretprobes};

@@ -1,18 +1,20 @@
 //! register, unregister, enable, disable.
 
-use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::*;
 
+use super::wanted::describe;
 use crate::error::Refusal;
-use crate::hit::c_structs::CUprobe;
-use crate::place::{ObjectPattern, Place, SymbolPattern, Target};
-use crate::probe::{Maker, Registry, lock, wait_until_idle};
+use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, MAX_INSTANCE_DATA};
+use crate::place::ObjectPattern;
+use crate::probe::{ApiProbe, Maker, Registry, lock, wait_until_idle};
 use crate::runtime::start;
 
 /// An error as the caller gets it.
-type Errno = i32;
+pub(super) type Errno = i32;
 
-fn guard(work: impl FnOnce() -> Result<(), Errno>) -> libc::c_int {
+/// Runs `work`; a panic of ours is an error too.
+pub(super) fn guard(work: impl FnOnce() -> Result<(), Errno>) -> libc::c_int {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => 0,
         Ok(Err(errno)) => errno,
@@ -20,7 +22,8 @@ fn guard(work: impl FnOnce() -> Result<(), Errno>) -> libc::c_int {
     }
 }
 
-fn locked<R>(work: impl FnOnce(&mut Registry) -> R) -> Result<R, Errno> {
+/// Runs `work` on the registry.
+pub(super) fn locked<R>(work: impl FnOnce(&mut Registry) -> R) -> Result<R, Errno> {
     lock::with(work).map_err(|busy| match busy {
         lock::Busy::HeldByCaller | lock::Busy::Timeout => -libc::EBUSY,
         lock::Busy::Unusable => -libc::ENOSYS,
@@ -35,7 +38,7 @@ fn locked<R>(work: impl FnOnce(&mut Registry) -> R) -> Result<R, Errno> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn register_uprobe(up: *mut CUprobe) -> libc::c_int {
     // SAFETY: the caller's promise.
-    guard(|| unsafe { register_all(&[up]) })
+    guard(|| unsafe { register_all(&[ApiProbe::Handlers(up)]) })
 }
 
 /// Registers all, or none.
@@ -45,7 +48,10 @@ pub unsafe extern "C" fn register_uprobe(up: *mut CUprobe) -> libc::c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn register_uprobes(ups: *mut *mut CUprobe, n: libc::c_int) -> libc::c_int {
     // SAFETY: the caller's promise.
-    guard(|| unsafe { register_all(slice(ups, n)?) })
+    guard(|| unsafe {
+        let probes: Vec<_> = slice(ups, n)?.iter().map(|up| ApiProbe::Handlers(*up)).collect();
+        register_all(&probes)
+    })
 }
 
 /// Takes a probe out; when it returns, no handler of it runs or will run.
@@ -86,7 +92,11 @@ pub unsafe extern "C" fn disable_uprobe(up: *mut CUprobe) -> libc::c_int {
     guard(|| switch(up, false))
 }
 
-unsafe fn slice<'a>(ups: *mut *mut CUprobe, n: libc::c_int) -> Result<&'a [*mut CUprobe], Errno> {
+/// The pointers of an array argument.
+///
+/// # Safety
+/// Null, or `n` pointers.
+pub(super) unsafe fn slice<'a, T>(ups: *mut *mut T, n: libc::c_int) -> Result<&'a [*mut T], Errno> {
     if ups.is_null() || n <= 0 {
         return Err(-libc::EINVAL);
     }
@@ -94,14 +104,21 @@ unsafe fn slice<'a>(ups: *mut *mut CUprobe, n: libc::c_int) -> Result<&'a [*mut 
     Ok(unsafe { std::slice::from_raw_parts(ups, n as usize) })
 }
 
-unsafe fn register_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
-    let mut wanted = Vec::with_capacity(ups.len());
-    for (index, up) in ups.iter().enumerate() {
-        if up.is_null() || ups[..index].contains(up) {
-            return Err(-libc::EINVAL);
-        }
+/// Registers all or none.
+///
+/// # Safety
+/// Each is null or points to a struct of its kind that stays unchanged while registered.
+pub(super) unsafe fn register_all(probes: &[ApiProbe]) -> Result<(), Errno> {
+    let mut wanted = Vec::with_capacity(probes.len());
+    let mut ups = Vec::with_capacity(probes.len());
+    for probe in probes {
+        let up = probe.up().filter(|up| !up.is_null() && !ups.contains(up)).ok_or(-libc::EINVAL)?;
         // SAFETY: the caller's promise.
-        wanted.push(unsafe { describe(&**up) }?);
+        unsafe {
+            check(*probe)?;
+            wanted.push(describe(&*up)?);
+        }
+        ups.push(up);
     }
     start::engine()?;
     let (result, stale) = locked(|registry| {
@@ -109,21 +126,18 @@ unsafe fn register_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
             return (Err(-libc::EINVAL), Vec::new());
         }
         let mut requests = Vec::new();
-        for (up, wanted) in ups.iter().zip(wanted) {
+        for (probe, wanted) in probes.iter().zip(wanted) {
             match wanted.place(registry) {
                 Ok(place) => {
                     let name = wanted.name();
-                    requests.push((place, name.clone(), name, Maker::Api(*up)));
+                    requests.push((place, name.clone(), name, Maker::Api(*probe)));
                 }
                 Err(refusal) => return (Err(refusal.errno()), Vec::new()),
             }
         }
-        for up in ups {
-            // SAFETY: the caller's promise; out-fields.
-            unsafe {
-                (**up).nhit.store(0, std::sync::atomic::Ordering::Relaxed);
-                (**up).nmissed.store(0, std::sync::atomic::Ordering::Relaxed);
-            }
+        for probe in probes {
+            // SAFETY: the caller's promise.
+            unsafe { zero_counts(*probe) };
         }
         let numbers = registry.register(requests);
         let failed = numbers.iter().find_map(|number| refusal_of(registry, *number));
@@ -137,6 +151,48 @@ unsafe fn register_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
     })?;
     retire(&stale)?;
     result
+}
+
+/// What the header demands of the fields besides the place.
+///
+/// # Safety
+/// It points to a struct of its kind.
+unsafe fn check(probe: ApiProbe) -> Result<(), Errno> {
+    let (up, is_complete) = match probe {
+        ApiProbe::Handlers(_) | ApiProbe::Replace(_) => return Ok(()),
+        ApiProbe::Return(up) => {
+            // SAFETY: the caller's promise.
+            let rp = unsafe { &*up.cast::<CUretprobe>() };
+            if rp.data_size > MAX_INSTANCE_DATA {
+                return Err(-libc::E2BIG);
+            }
+            (&rp.up, rp.handler.is_some() && rp.maxactive >= 0)
+        }
+        ApiProbe::Jump(up) => {
+            // SAFETY: the caller's promise.
+            let jp = unsafe { &*up.cast::<CUjprobe>() };
+            (&jp.up, !jp.entry.is_null())
+        }
+    };
+    let has_own_handlers = up.pre_handler.is_some() || up.post_handler.is_some();
+    if is_complete && !has_own_handlers { Ok(()) } else { Err(-libc::EINVAL) }
+}
+
+/// The out-fields that count.
+///
+/// # Safety
+/// It points to a struct of its kind.
+unsafe fn zero_counts(probe: ApiProbe) {
+    let Some(up) = probe.up() else { return };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*up).nhit.store(0, Relaxed);
+        (*up).nmissed.store(0, Relaxed);
+    }
+    if let ApiProbe::Return(up) = probe {
+        // SAFETY: the caller's promise.
+        unsafe { (*up.cast::<CUretprobe>()).nmissed.store(0, Relaxed) };
+    }
 }
 
 /// Why a request has no place, unless its object exists and only isn't loaded yet.
@@ -188,7 +244,11 @@ fn retire(consumers: &[*const crate::hit::consumer::Consumer]) -> Result<(), Err
     locked(|registry| registry.free(consumers))
 }
 
-unsafe fn unregister_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
+/// Takes them out and waits for their handlers. They may be structs of any kind.
+///
+/// # Safety
+/// Each is null or points to a struct.
+pub(super) unsafe fn unregister_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
     if ups.iter().any(|up| up.is_null()) {
         return Err(-libc::EINVAL);
     }
@@ -218,58 +278,4 @@ fn switch(up: *mut CUprobe, on: bool) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-/// Where a struct wants to be.
-enum Wanted {
-    Address(u64),
-    Place(Place, String),
-}
-
-impl Wanted {
-    fn name(&self) -> String {
-        match self {
-            Self::Address(at) => format!("{at:#x}"),
-            Self::Place(_, name) => name.clone(),
-        }
-    }
-
-    /// An address is a file offset in the object that contains it.
-    fn place(&self, registry: &mut Registry) -> Result<Place, Refusal> {
-        match self {
-            Self::Place(place, _) => Ok(place.clone()),
-            Self::Address(at) => registry.place_of(*at),
-        }
-    }
-}
-
-/// Reads the struct's first fields.
-unsafe fn describe(up: &CUprobe) -> Result<Wanted, Errno> {
-    // SAFETY: null or terminated strings, as the header says.
-    let text = |pointer: *const libc::c_char| unsafe {
-        (!pointer.is_null()).then(|| CStr::from_ptr(pointer).to_str().map(str::to_owned))
-    };
-    let pathname = text(up.pathname).transpose().map_err(|_| -libc::EINVAL)?;
-    let symbol = text(up.symbol_name).transpose().map_err(|_| -libc::EINVAL)?;
-    if symbol.is_none() && pathname.is_none() && !up.addr.is_null() {
-        return Ok(Wanted::Address(up.addr as u64));
-    }
-    if symbol.as_deref() == Some("") || pathname.as_deref() == Some("") {
-        return Err(-libc::EINVAL);
-    }
-    let object_text = pathname.clone().unwrap_or_else(|| "exe".to_owned());
-    let object = match pathname {
-        None => ObjectPattern::Exe,
-        Some(path) if path.contains('/') => ObjectPattern::Path(path),
-        Some(name) if name == "exe" => ObjectPattern::Exe,
-        Some(name) => ObjectPattern::Name(name),
-    };
-    let (target, tail) = match symbol {
-        Some(name) => {
-            let tail = if up.offset == 0 { name.clone() } else { format!("{name}+{:#x}", up.offset) };
-            (Target::Symbol { pattern: SymbolPattern::Exact(name), offset: up.offset }, tail)
-        }
-        None => (Target::FileOffset(up.offset), format!("{:#x}", up.offset)),
-    };
-    Ok(Wanted::Place(Place { object, target }, format!("{object_text}:{tail}")))
 }

@@ -8,7 +8,7 @@ use super::overlay::{self, Overrides};
 use super::program::Program;
 use super::style::Style;
 use super::{EXIT_CONFIG, Failure, eprint, libraries, predict};
-use crate::config::{self, Action, Diagnostic, Loaded, ProbeSpec, Severity};
+use crate::config::{self, Action, Diagnostic, Kind, Loaded, ProbeSpec, Severity};
 use crate::elf::{self, ElfError, ElfFile, Resolved, StdFiles, pattern};
 use crate::error::Refusal;
 use crate::fetch;
@@ -274,8 +274,14 @@ fn place(spec: &ProbeSpec, object: &Object, file: &ElfFile, found: Resolved) -> 
             Some(bounds) => bounds.start == found.link,
             None => found.symbol_offset == 0,
         };
-        let at = if is_entry { fetch::At::Entry } else { fetch::At::Inside };
-        match fetch::compile(&spec.args, spec.filter.as_ref(), at) {
+        let at = match (spec.kind, is_entry) {
+            (Kind::Entry, true) => fetch::At::Entry,
+            (Kind::Entry, false) => fetch::At::Inside,
+            (_, false) => return Err(Refusal::NotFunctionEntry { offset: found.symbol_offset }),
+            (Kind::Return, true) => fetch::At::Return,
+            (Kind::Call, true) => fetch::At::Call,
+        };
+        match fetch::compile(&spec.args, &spec.ret, spec.filter.as_ref(), at) {
             Ok(_) => Ok(method),
             Err(error) => Err(Refusal::BadFetch { why: error.to_string() }),
         }

@@ -174,10 +174,6 @@ impl Draft {
     pub(super) fn build(self, report: &mut Report<'_>) -> Option<ProbeSpec> {
         let errors_before = report.hard_errors();
         let mut lacks = Lacks::default();
-        if self.kind != Kind::Entry {
-            let what = if self.kind == Kind::Return { "kind 'return'" } else { "kind 'call'" };
-            lacks.note(self.kind_at.clone(), what, report);
-        }
         if let Some(name) = &self.name
             && let Err(e) = name::check(&name.value)
         {
@@ -193,7 +189,7 @@ impl Draft {
             .and_then(|text| fetch::filter::parse(&text.value).map_err(|e| report.syntax(text, e)).ok());
         let actions = self.actions(&args, &ret, &mut lacks, report);
         let place = place?;
-        let mut spec = ProbeSpec {
+        let spec = ProbeSpec {
             name: self
                 .name
                 .as_ref()
@@ -217,8 +213,7 @@ impl Draft {
             not_yet: lacks.first,
         };
         if report.hard_errors() == errors_before {
-            self.compile(&spec, &mut lacks, report);
-            spec.not_yet = lacks.first;
+            self.compile(&spec, report);
         }
         (report.hard_errors() == errors_before).then_some(spec)
     }
@@ -326,42 +321,51 @@ impl Draft {
         report.error(text.span(at, name.len()), format!("nothing called '{name}' is fetched; {advice}"));
     }
 
-    /// Compiles args and filter as the runtime will, so that what can't work is said here.
-    fn compile(&self, spec: &ProbeSpec, lacks: &mut Lacks, report: &mut Report<'_>) {
-        let at = match &spec.place.target {
-            Target::Symbol { offset: 1.., .. } | Target::Line { .. } | Target::Usdt { .. } => At::Inside,
-            Target::Symbol { .. } | Target::FileOffset(_) => At::Entry,
+    /// Compiles args, ret and filter as the runtime will, so that what can't work is said here.
+    fn compile(&self, spec: &ProbeSpec, report: &mut Report<'_>) {
+        let at = match (self.kind, &spec.place.target) {
+            (Kind::Return, _) => At::Return,
+            (Kind::Call, _) => At::Call,
+            (_, Target::Symbol { offset: 1.., .. } | Target::Line { .. } | Target::Usdt { .. }) => At::Inside,
+            (_, Target::Symbol { .. } | Target::FileOffset(_)) => At::Entry,
         };
-        let mut fields = compile_args(&spec.args, at, &self.args, report);
-        fields.extend(compile_args(&spec.ret, At::Return, &self.ret, report));
+        let fields = self.compile_args(spec, at, report);
+        let (args, ret) = fields.split_at(spec.args.len());
         let Some(text) = &self.filter else { return };
-        match fetch::compile(&fields, spec.filter.as_ref(), At::Entry) {
+        match fetch::compile(args, ret, spec.filter.as_ref(), at) {
             Ok(_) => {}
             Err(e) if e.part != Part::Filter => report.error(self.place.whole(), e.error.message),
-            Err(e) if e.error.message == "$latency is not in this version yet" => {
-                lacks.note(text.span(e.error.at, e.error.len), "$latency", report);
-            }
             Err(e) => report.syntax(text, e.error),
         }
     }
-}
 
-/// Compiles one side's arguments and reports each mistake. Returns arguments of the same names and
-/// types that compile everywhere, for the filter to be checked against.
-fn compile_args(args: &[FetchArg], at: At, texts: &[Located], report: &mut Report<'_>) -> Vec<FetchArg> {
-    let mut left: Vec<FetchArg> =
-        args.iter().map(|arg| if arg.not_yet().is_some() { stand_in(arg) } else { arg.clone() }).collect();
-    let mut reported = None;
-    while let Err(CompileError { part: Part::Arg(index), error }) = fetch::compile(&left, None, at) {
-        if reported >= Some(index) || index >= left.len() {
-            break;
+    /// Compiles the arguments of both sides and reports each mistake. Returns arguments of the same
+    /// names and types that compile everywhere, for the filter to be checked against.
+    fn compile_args(&self, spec: &ProbeSpec, at: At, report: &mut Report<'_>) -> Vec<FetchArg> {
+        let texts: Vec<&Located> = self.args.iter().chain(&self.ret).collect();
+        let mut left: Vec<FetchArg> = spec
+            .args
+            .iter()
+            .chain(&spec.ret)
+            .map(|arg| if arg.not_yet().is_some() { stand_in(arg) } else { arg.clone() })
+            .collect();
+        let mut reported = None;
+        loop {
+            let (args, ret) = left.split_at(spec.args.len());
+            let Err(CompileError { part: Part::Arg(index), error }) = fetch::compile(args, ret, None, at)
+            else {
+                break;
+            };
+            if reported >= Some(index) || index >= left.len() {
+                break;
+            }
+            report.syntax(texts[index], error);
+            left[index] = stand_in(&left[index]);
+            left[index].name = format!("{} ", left[index].name);
+            reported = Some(index);
         }
-        report.syntax(&texts[index], error);
-        left[index] = stand_in(&left[index]);
-        left[index].name = format!("{} ", left[index].name);
-        reported = Some(index);
+        left.iter().map(stand_in).collect()
     }
-    left.iter().map(stand_in).collect()
 }
 
 /// An argument of the same name and type that can be compiled at every place.

@@ -321,7 +321,7 @@ fn later_features_are_parsed_and_kept() {
         shown(&loaded)
     );
     let probe = &loaded.config.probes[0];
-    assert_eq!((probe.not_yet, probe.kind, probe.maxactive), (Some("kind 'call'"), Kind::Call, 5));
+    assert_eq!((probe.not_yet, probe.kind, probe.maxactive), (Some("$xmmN"), Kind::Call, 5));
     assert_eq!((probe.args.len(), probe.ret.len(), probe.actions.len()), (3, 1, 2));
     assert!(matches!(one_liner("usdt:exe:p:n").expect("spec").place.target, Target::Usdt { .. }));
 }

@@ -254,6 +254,13 @@ impl ElfFile {
         self.known_functions().names(function, |source| self.table(source))
     }
 
+    /// All known names of the function that begins at `link`, without opening another file.
+    pub fn names_at(&self, link: LinkAddr) -> impl Iterator<Item = &str> {
+        let functions = self.known_functions();
+        let function = functions.covering(link).filter(|function| function.link == link);
+        function.into_iter().flat_map(move |function| functions.names(function, |source| self.table(source)))
+    }
+
     fn frames(&self) -> &Frames {
         self.frames.get_or_init(|| Frames::find(&self.layout, &self.bytes))
     }

@@ -171,7 +171,6 @@ impl FetchArg {
     pub fn not_yet(&self) -> Option<&'static str> {
         match (&self.source.origin, self.ty.base) {
             (Origin::Xmm(_), _) => Some("$xmmN"),
-            (Origin::Latency, _) => Some("$latency"),
             (Origin::Parameter(_), _) => Some("a parameter by its name"),
             (_, Base::F32) => Some("the type f32"),
             (_, Base::F64) => Some("the type f64"),

@@ -22,14 +22,29 @@ pub enum At {
     Entry,
     /// Behind it.
     Inside,
-    /// Where it returned to.
+    /// `args` at its first instruction, `ret` where it returned to.
+    Return,
+    /// The same, with the time between the two.
+    Call,
+}
+
+impl At {
+    const fn has_return(self) -> bool {
+        matches!(self, Self::Return | Self::Call)
+    }
+}
+
+/// Which side of a call an argument is fetched at; the only one where there is but one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Entry,
     Return,
 }
 
 /// Which text an error is in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// The argument at this index.
+    /// The argument at this index, those of the return counted on from those of the entry.
     Arg(usize),
     /// The filter.
     Filter,
@@ -52,34 +67,51 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
+const LATENCY_NEEDS_CALL: &str = "$latency needs both sides of the call to be timed; write kind = \"call\"";
+
 type Compiled<T> = Result<T, SyntaxError>;
 
 fn fail<T>(span: Span, message: impl Into<String>) -> Compiled<T> {
     Err(SyntaxError::new(span.at, span.len, message))
 }
 
-/// Compiles the arguments and the filter of a probe for one place. Arguments without a name
+/// Compiles the arguments and the filter of a probe for one place: `args` are fetched there, `ret`
+/// where the function returned to, in the order of the record's values. Arguments without a name
 /// get their default one.
 ///
 /// # Errors
 /// The first mistake.
-pub fn compile(args: &[FetchArg], filter: Option<&FilterExpr>, at: At) -> Result<EventProgram, CompileError> {
-    let mut programs: Vec<ArgProgram> = Vec::with_capacity(args.len());
-    for (index, arg) in args.iter().enumerate() {
+pub fn compile(
+    args: &[FetchArg],
+    ret: &[FetchArg],
+    filter: Option<&FilterExpr>,
+    at: At,
+) -> Result<EventProgram, CompileError> {
+    let mut programs: Vec<ArgProgram> = Vec::with_capacity(args.len() + ret.len());
+    let sides = args.iter().map(|arg| (arg, Side::Entry)).chain(ret.iter().map(|arg| (arg, Side::Return)));
+    for (index, (arg, side)) in sides.enumerate() {
         let arg = arg.clone().with_default_name(index);
-        let program = compile_arg(&arg, &programs, at)
+        let program = compile_arg(&arg, &programs, side, at)
             .map_err(|error| CompileError { part: Part::Arg(index), error })?;
         programs.push(program);
     }
     let mut steps = Vec::new();
     if let Some(filter) = filter {
-        lower(filter, &programs, ACCEPT, REJECT, &mut steps)
+        let fields = Fields { args: &programs, at };
+        lower(filter, fields, ACCEPT, REJECT, &mut steps)
             .map_err(|error| CompileError { part: Part::Filter, error })?;
     }
-    Ok(EventProgram { args: programs.into(), filter: steps.into() })
+    Ok(EventProgram { args: programs.into(), entry_args: args.len(), filter: steps.into() })
 }
 
-fn compile_arg(arg: &FetchArg, before: &[ArgProgram], at: At) -> Compiled<ArgProgram> {
+fn compile_arg(arg: &FetchArg, before: &[ArgProgram], side: Side, at: At) -> Compiled<ArgProgram> {
+    if side == Side::Return && !at.has_return() {
+        let whole = Span { at: 0, len: arg.text.len() };
+        return fail(
+            whole,
+            "nothing is fetched at the return here; write kind = \"return\" or kind = \"call\"",
+        );
+    }
     if before.len() >= MAX_ARGS {
         return fail(arg.name_span, format!("too many arguments: over {MAX_ARGS}"));
     }
@@ -91,7 +123,7 @@ fn compile_arg(arg: &FetchArg, before: &[ArgProgram], at: At) -> Compiled<ArgPro
         let span = if is_type { arg.type_span } else { arg.origin_span };
         return fail(span, format!("{what} is not in this version yet"));
     }
-    let (start, loads_first) = start(arg, at)?;
+    let (start, loads_first) = start(arg, side, at)?;
     let mut loads: Vec<i64> = loads_first.into_iter().collect();
     loads.extend(&arg.source.derefs);
     // The outermost dereference is where the value lies; the others load pointers.
@@ -100,7 +132,10 @@ fn compile_arg(arg: &FetchArg, before: &[ArgProgram], at: At) -> Compiled<ArgPro
     if arg.ty.count.is_some() && store != Store::Text && place.is_none() {
         return fail(arg.type_span, "an array accepts only a memory argument, like +0($arg1)");
     }
-    if store == Store::Text && place.is_none() && matches!(start, Start::Tid | Start::Timestamp) {
+    if store == Store::Text
+        && place.is_none()
+        && matches!(start, Start::Tid | Start::Timestamp | Start::Latency)
+    {
         return fail(arg.type_span, "string accepts only a memory argument");
     }
     Ok(ArgProgram {
@@ -115,31 +150,38 @@ fn compile_arg(arg: &FetchArg, before: &[ArgProgram], at: At) -> Compiled<ArgPro
 }
 
 /// Where the value begins, and the offset of the load that belongs to the origin itself.
-fn start(arg: &FetchArg, at: At) -> Compiled<(Start, Option<i64>)> {
+fn start(arg: &FetchArg, side: Side, at: At) -> Compiled<(Start, Option<i64>)> {
     let whole = |reg| Start::Register { reg, shift: 0, mask: u64::MAX };
     Ok(match &arg.source.origin {
         Origin::Register(part) => {
             let mask = u64::MAX >> 64u32.saturating_sub(part.bits.into()).min(63);
             (Start::Register { reg: part.reg, shift: part.shift.into(), mask }, None)
         }
-        Origin::Argument(n) => match at {
-            At::Entry => (argument(*n), None),
-            At::Inside => {
+        Origin::Argument(n) => match (side, at) {
+            (Side::Entry, At::Entry | At::Return | At::Call) => (argument(*n), None),
+            (Side::Entry, At::Inside) => {
                 return fail(
                     arg.origin_span,
                     format!("$arg{n} is available only at a function's first instruction: use %reg"),
                 );
             }
-            At::Return => {
+            (Side::Return, _) => {
                 return fail(
                     arg.origin_span,
-                    format!("$arg{n} is not available on return: fetch it at the entry, in 'args'"),
+                    format!("$arg{n} is not available on return; fetch it at the entry, in 'args'"),
                 );
             }
         },
-        Origin::ReturnValue if at == At::Return => (whole(Reg::Rax), None),
+        Origin::ReturnValue if side == Side::Return => (whole(Reg::Rax), None),
         Origin::ReturnValue => {
-            return fail(arg.origin_span, "$retval is not available before the function returns");
+            let what = "$retval is not available before the function returns";
+            return fail(arg.origin_span, format!("{what}; {}", advice_for_return(at, "kind = \"return\"")));
+        }
+        Origin::Latency if side == Side::Return && at == At::Call => (Start::Latency, None),
+        Origin::Latency if side == Side::Return => return fail(arg.origin_span, LATENCY_NEEDS_CALL),
+        Origin::Latency => {
+            let what = "$latency is not known before the function returns";
+            return fail(arg.origin_span, format!("{what}; {}", advice_for_return(at, "kind = \"call\"")));
         }
         Origin::StackWord(n) => (Start::StackWord { displacement: u64::from(*n) * 8 }, None),
         Origin::Stack => (whole(Reg::Rsp), None),
@@ -150,10 +192,19 @@ fn start(arg: &FetchArg, at: At) -> Compiled<(Start, Option<i64>)> {
         Origin::File(offset) => (Start::File { offset: *offset, address: None }, Some(0)),
         Origin::Immediate(value) => (Start::Immediate(*value), None),
         Origin::ImmediateText(text) => (Start::Text(text.clone().into()), None),
-        Origin::Latency | Origin::Xmm(_) | Origin::Parameter(_) => {
+        Origin::Xmm(_) | Origin::Parameter(_) => {
             return fail(arg.origin_span, "not in this version yet");
         }
     })
+}
+
+/// What to do about a source that is only known at the return, fetched at the entry.
+fn advice_for_return(at: At, kind: &str) -> String {
+    match at {
+        At::Call => "fetch it at the return, in 'ret'".to_owned(),
+        At::Return if kind == "kind = \"return\"" => "fetch it at the return, in 'ret'".to_owned(),
+        _ => format!("write {kind} and fetch it in 'ret'"),
+    }
 }
 
 /// `$argN` at a function's first instruction: six registers, then the words above the return
@@ -191,23 +242,23 @@ fn store(base: Base) -> (Store, Format) {
 /// the parser allowed.
 fn lower(
     expr: &FilterExpr,
-    args: &[ArgProgram],
+    fields: Fields<'_>,
     if_true: u16,
     if_false: u16,
     steps: &mut Vec<Step>,
 ) -> Compiled<()> {
     match expr {
         FilterExpr::Compare(comparison) => {
-            let (operand, test) = compile_comparison(comparison, args)?;
+            let (operand, test) = compile_comparison(comparison, fields)?;
             steps.push(Step { operand, test, if_true, if_false });
             Ok(())
         }
-        FilterExpr::Not(inner) => lower(inner, args, if_false, if_true, steps),
+        FilterExpr::Not(inner) => lower(inner, fields, if_false, if_true, steps),
         FilterExpr::All(terms) => {
-            lower_chain(terms, args, |next| (next, if_false), (if_true, if_false), steps)
+            lower_chain(terms, fields, |next| (next, if_false), (if_true, if_false), steps)
         }
         FilterExpr::Any(terms) => {
-            lower_chain(terms, args, |next| (if_true, next), (if_true, if_false), steps)
+            lower_chain(terms, fields, |next| (if_true, next), (if_true, if_false), steps)
         }
     }
 }
@@ -216,7 +267,7 @@ fn lower(
 /// decide, the last goes on at `last`.
 fn lower_chain(
     terms: &[FilterExpr],
-    args: &[ArgProgram],
+    fields: Fields<'_>,
     exits: impl Fn(u16) -> (u16, u16),
     last: (u16, u16),
     steps: &mut Vec<Step>,
@@ -224,7 +275,7 @@ fn lower_chain(
     for (index, term) in terms.iter().enumerate() {
         let next = steps.len() + comparisons(term);
         let (if_true, if_false) = if index + 1 == terms.len() { last } else { exits(next as u16) };
-        lower(term, args, if_true, if_false, steps)?;
+        lower(term, fields, if_true, if_false, steps)?;
     }
     Ok(())
 }
@@ -236,6 +287,13 @@ fn comparisons(expr: &FilterExpr) -> usize {
         FilterExpr::Not(inner) => comparisons(inner),
         FilterExpr::All(terms) | FilterExpr::Any(terms) => terms.iter().map(comparisons).sum(),
     }
+}
+
+/// What a filter can name.
+#[derive(Clone, Copy)]
+struct Fields<'a> {
+    args: &'a [ArgProgram],
+    at: At,
 }
 
 /// What is known of a field at compile time.
@@ -253,8 +311,8 @@ enum Kind {
     Text,
 }
 
-fn compile_comparison(comparison: &Comparison, args: &[ArgProgram]) -> Compiled<(Operand, Test)> {
-    let field = field(comparison, args)?;
+fn compile_comparison(comparison: &Comparison, fields: Fields<'_>) -> Compiled<(Operand, Test)> {
+    let field = field(comparison, fields)?;
     let test = match field.kind {
         Kind::Text => text_test(comparison)?,
         kind => number_test(comparison, kind, &field.what)?,
@@ -262,7 +320,7 @@ fn compile_comparison(comparison: &Comparison, args: &[ArgProgram]) -> Compiled<
     Ok((field.operand, test))
 }
 
-fn field(comparison: &Comparison, args: &[ArgProgram]) -> Compiled<Field> {
+fn field(comparison: &Comparison, Fields { args, at }: Fields<'_>) -> Compiled<Field> {
     let (name, span) = (comparison.field.as_str(), comparison.field_span);
     if let Some(index) = args.iter().position(|arg| *arg.name == *name) {
         return arg_field(&args[index], index as u16, span);
@@ -274,10 +332,13 @@ fn field(comparison: &Comparison, args: &[ArgProgram]) -> Compiled<Field> {
         "$comm" | "comm" | "COMM" => {
             Ok(Field { operand: Operand::Comm, kind: Kind::Text, what: "a string".into() })
         }
-        "$latency" => fail(span, "$latency is not in this version yet"),
+        "$latency" if at == At::Call => number(Operand::Latency, "u64"),
+        "$latency" => fail(span, LATENCY_NEEDS_CALL),
         _ => {
-            let known = args.iter().map(|arg| &*arg.name).chain(["$tid", "$comm", "$ts"]);
+            let latency = (at == At::Call).then_some("$latency");
+            let known = args.iter().map(|arg| &*arg.name).chain(["$tid", "$comm", "$ts"]).chain(latency);
             let hint = match name.strip_prefix('$').or_else(|| name.strip_prefix('%')) {
+                Some("retval") => format!("; name it in 'ret', like ret = [\"x={name}\"]"),
                 Some(_) => format!("; name it in 'args', like args = [\"x={name}\"]"),
                 None => hint(name, known),
             };

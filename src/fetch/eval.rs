@@ -21,6 +21,8 @@ pub struct HitInput<'a> {
     pub tid: u32,
     /// CLOCK_MONOTONIC in nanoseconds.
     pub ts_ns: u64,
+    /// Nanoseconds from the call's entry to its return; 0 at the entry.
+    pub latency_ns: u64,
 }
 
 /// Where the value of an argument is.
@@ -34,14 +36,25 @@ enum Located<'a> {
 }
 
 impl EventProgram {
-    /// Reads every argument into `record`, which is cleared first. Those that don't fit any more
-    /// are left out, and the record says so.
+    /// Reads every argument of the entry side (of an entry probe, all) into `record`, which is
+    /// cleared first. Those that don't fit any more are left out, and the record says so.
     pub fn fetch(&self, input: &HitInput<'_>, record: &mut RecordBuf) {
         record.clear();
-        for arg in &self.args {
-            if !record.push(|writer| arg.encode(input, writer)) {
-                break;
-            }
+        fetch_into(self.args.get(..self.entry_args).unwrap_or_default(), input, record);
+    }
+
+    /// Appends every argument of the return side to `record`, which holds what
+    /// [`EventProgram::fetch`] wrote at the entry of this call. Where that was full already,
+    /// nothing is appended.
+    pub fn fetch_return(&self, input: &HitInput<'_>, record: &mut RecordBuf) {
+        fetch_into(self.args.get(self.entry_args..).unwrap_or_default(), input, record);
+    }
+}
+
+fn fetch_into(args: &[ArgProgram], input: &HitInput<'_>, record: &mut RecordBuf) {
+    for arg in args {
+        if !record.push(|writer| arg.encode(input, writer)) {
+            break;
         }
     }
 }
@@ -67,6 +80,7 @@ impl ArgProgram {
             Start::File { address, .. } => (*address)?.0,
             Start::Tid => u64::from(input.tid),
             Start::Timestamp => input.ts_ns,
+            Start::Latency => input.latency_ns,
             Start::Comm => return Some(Located::Bytes(comm_bytes(input.comm))),
             Start::Text(text) => return Some(Located::Bytes(text)),
         };

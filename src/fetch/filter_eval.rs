@@ -11,8 +11,10 @@ use crate::fetch::program::{ACCEPT, EventProgram, Operand, Relation, Step, Test}
 use crate::trace::record::{MAX_SCALAR, RecordBuf, RecordView, Value, ValueWriter, comm_bytes, sign_extend};
 
 impl EventProgram {
-    /// Whether the hit passes the filter; `record` holds what [`EventProgram::fetch`] wrote for
-    /// this hit. Without a filter every hit passes.
+    /// Whether the hit passes the filter. Without a filter every hit passes.
+    ///
+    /// Where [`EventProgram::filters_at_entry`], to be asked at the entry, with the `record` that
+    /// [`EventProgram::fetch`] wrote; else at the return, after [`EventProgram::fetch_return`].
     #[must_use]
     pub fn accepts(&self, record: &RecordBuf, input: &HitInput<'_>) -> bool {
         let mut index = 0;
@@ -28,6 +30,7 @@ impl EventProgram {
         match step.operand {
             Operand::Tid => step.test.holds(Value::Int { raw: u64::from(input.tid), width: 4 }),
             Operand::Timestamp => step.test.holds(Value::Int { raw: input.ts_ns, width: 8 }),
+            Operand::Latency => step.test.holds(Value::Int { raw: input.latency_ns, width: 8 }),
             Operand::Comm => step.test.holds(Value::Text { bytes: comm_bytes(input.comm), cut: false }),
             Operand::Arg(index) => match record.view().nth(usize::from(index)) {
                 Some(value) => step.test.holds(value),
@@ -36,9 +39,13 @@ impl EventProgram {
         }
     }
 
-    /// The same for an argument that did not fit the record: reads it once more.
+    /// The same for an argument that did not fit the record: reads it once more. At the return,
+    /// an argument of the entry can't be read any more: then the comparison is false.
     #[cold]
     fn holds_beyond(&self, step: &Step, index: u16, input: &HitInput<'_>) -> bool {
+        if usize::from(index) < self.entry_args && !self.filters_at_entry() {
+            return false;
+        }
         let Some(arg) = self.args.get(usize::from(index)) else { return false };
         let mut scratch = [0; MAX_SCALAR];
         let mut writer = ValueWriter::new(&mut scratch);

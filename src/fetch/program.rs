@@ -4,6 +4,7 @@
 
 use crate::addr::{FileOffset, RuntimeAddr};
 use crate::regs::Reg;
+use crate::trace::record::{MAX_STRING, RECORD_CAPACITY, TEXT_HEAD};
 
 /// How a value is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +38,8 @@ pub(super) enum Start {
     Tid,
     /// The time.
     Timestamp,
+    /// The time from entry to return.
+    Latency,
     /// The thread's name.
     Comm,
     /// A constant string.
@@ -79,6 +82,23 @@ impl ArgProgram {
     pub fn format(&self) -> Format {
         self.format
     }
+
+    /// Whether it is `$latency` itself.
+    fn is_latency(&self) -> bool {
+        matches!(self.start, Start::Latency) && self.loads.is_empty() && self.place.is_none()
+    }
+
+    /// Most bytes of its encoded value.
+    fn most_bytes(&self) -> usize {
+        let one = match (self.store, &self.start) {
+            (Store::Int { width, .. }, _) => 1 + usize::from(width),
+            (Store::Text, Start::Comm) => TEXT_HEAD + 16,
+            (Store::Text, Start::Text(text)) => TEXT_HEAD + text.len().min(MAX_STRING),
+            (Store::Text, _) => TEXT_HEAD + MAX_STRING,
+        };
+        // An array's tag and count.
+        self.count.map_or(one, |count| 2 + usize::from(count) * one)
+    }
 }
 
 /// What a comparison of the filter reads.
@@ -88,6 +108,7 @@ pub(super) enum Operand {
     Arg(u16),
     Tid,
     Timestamp,
+    Latency,
     Comm,
 }
 
@@ -128,10 +149,13 @@ pub(super) const ACCEPT: u16 = u16::MAX;
 /// In place of a step's index: the hit is filtered out.
 pub(super) const REJECT: u16 = u16::MAX - 1;
 
-/// The compiled fetch arguments and filter of a probe at one place.
+/// The compiled fetch arguments and filter of a probe at one place: first the arguments fetched
+/// at the entry (of an entry probe, all), then those fetched at the return.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct EventProgram {
     pub(super) args: Box<[ArgProgram]>,
+    /// How many of them are fetched at the entry.
+    pub(super) entry_args: usize,
     /// Jumps go forward only. Empty: no filter.
     pub(super) filter: Box<[Step]>,
 }
@@ -141,6 +165,38 @@ impl EventProgram {
     #[must_use]
     pub fn args(&self) -> &[ArgProgram] {
         &self.args
+    }
+
+    /// How many of the arguments, from the first, are fetched at the entry.
+    #[must_use]
+    pub fn entry_args(&self) -> usize {
+        self.entry_args
+    }
+
+    /// Most bytes of a record after [`EventProgram::fetch`]: what must be kept of a call until it
+    /// returns. At most [`RECORD_CAPACITY`]; 0 where nothing is fetched at the entry.
+    #[must_use]
+    pub fn most_entry_bytes(&self) -> usize {
+        let all: usize = self.args.iter().take(self.entry_args).map(ArgProgram::most_bytes).sum();
+        // Beyond it the record may be full, and say so in its last byte.
+        all.min(RECORD_CAPACITY)
+    }
+
+    /// Whether one of the arguments is `$latency`, so that it needn't be printed besides.
+    #[must_use]
+    pub fn prints_latency(&self) -> bool {
+        self.args.iter().any(ArgProgram::is_latency)
+    }
+
+    /// Whether the filter can be decided at the entry, since all it compares is known there:
+    /// arguments fetched at the entry, `$tid`, `$comm`, `$ts`. True without a filter.
+    #[must_use]
+    pub fn filters_at_entry(&self) -> bool {
+        self.filter.iter().all(|step| match step.operand {
+            Operand::Arg(index) => usize::from(index) < self.entry_args,
+            Operand::Latency => false,
+            Operand::Tid | Operand::Timestamp | Operand::Comm => true,
+        })
     }
 
     /// Whether there is a filter.

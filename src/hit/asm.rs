@@ -41,6 +41,8 @@ global_asm!(
     ".p2align 4",
     ".globl uprobe_guarded_call",
     ".hidden uprobe_guarded_call",
+    ".globl uprobe_guarded_leave",
+    ".hidden uprobe_guarded_leave",
     ".globl uprobe_guarded_fault",
     ".hidden uprobe_guarded_fault",
     "uprobe_guarded_call:",
@@ -79,8 +81,15 @@ global_asm!(
     "pop rbp",
     ".cfi_def_cfa rsp, 8",
     "ret",
-    "uprobe_guarded_fault:",
+    // From any depth of calls, with rsp from the recovery cell: as if the function had returned 0.
+    "uprobe_guarded_leave:",
     ".cfi_def_cfa rbp, 16",
+    "mov rsp, rdi",
+    "xor eax, eax",
+    "lea rbp, [rsp + 48]",
+    "cld",
+    "jmp 2b",
+    "uprobe_guarded_fault:",
     "mov rax, 0x8000000000000000",
     "lea rbp, [rsp + 48]",
     "cld",
@@ -184,6 +193,8 @@ unsafe extern "C" {
     static uprobe_safe_copy_done: u8;
     /// Calls `function(a, b, c)`; `i64::MIN` where it faulted.
     pub fn uprobe_guarded_call(function: usize, a: usize, b: usize, c: usize, recovery: *mut u64) -> i64;
+    /// Ends the [`uprobe_guarded_call`] under way with result 0; `recovery` is the value in its cell.
+    pub fn uprobe_guarded_leave(recovery: u64) -> !;
     static uprobe_guarded_fault: u8;
     /// Our own sigreturn trampoline.
     pub fn uprobe_restorer();

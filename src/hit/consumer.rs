@@ -9,7 +9,7 @@ use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_G
 use crate::hit::memory::SafeMemory;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{asm, clock, output};
+use crate::hit::{asm, clock, jprobe, output};
 
 /// The exact counts of the summary.
 #[derive(Default)]
@@ -86,6 +86,8 @@ pub enum Flow {
     Continue,
     /// It does not: rip was changed.
     RipChanged,
+    /// It does not: the function was replaced, and rip is the replacement.
+    Replaced,
 }
 
 /// One user of a probed place.
@@ -165,6 +167,12 @@ impl Consumer {
         }
     }
 
+    /// Calls followed that have neither returned nor been unwound.
+    #[must_use]
+    pub const fn outstanding(&self) -> u64 {
+        0
+    }
+
     /// Whether it has something to do after the instruction.
     #[must_use]
     pub fn wants_post(&self) -> bool {
@@ -185,6 +193,10 @@ impl Consumer {
             // SAFETY: alive, so the struct is there.
             unsafe { (*up).nmissed.fetch_add(1, Relaxed) };
         }
+        if let Role::Return(rp) = self.role {
+            // SAFETY: as above.
+            unsafe { (*rp).nmissed.fetch_add(1, Relaxed) };
+        }
     }
 
     /// Runs the consumer for one hit. Signal-safe.
@@ -200,7 +212,8 @@ impl Consumer {
                     None => Flow::Continue,
                 }
             }
-            Role::Return(_) | Role::Jump(_) | Role::Replace(_) | Role::Internal(_) => Flow::Continue,
+            Role::Jump(jp) => jprobe::run(self, *jp, hit, thread),
+            Role::Return(_) | Role::Replace(_) | Role::Internal(_) => Flow::Continue,
         }
     }
 
@@ -218,6 +231,7 @@ impl Consumer {
                 comm: thread.comm(),
                 tid: thread.tid.load(Relaxed) as u32,
                 ts_ns,
+                latency_ns: 0,
             };
             record.clear();
             event.program.fetch(&input, record);
@@ -296,7 +310,7 @@ impl Consumer {
 
     /// The fault_handler for a fault of the displaced instruction: whether it dealt with it.
     pub fn run_fault(&self, hit: &mut Hit<'_>, thread: &'static ThreadState, signal: i32) -> bool {
-        let Role::Handlers(up) = self.role else { return false };
+        let Some(up) = self.role.up() else { return false };
         // SAFETY: alive: the struct is registered and unchanged.
         let Some(handler) = (unsafe { (*up).fault_handler }) else { return false };
         let regs = std::ptr::from_mut(hit.regs);
@@ -305,7 +319,7 @@ impl Consumer {
 
     /// A handler crashed: its fault_handler may deal with it; else the probe is disabled and the
     /// program goes on.
-    fn crashed(&self, up: *mut CUprobe, hit: &mut Hit<'_>, thread: &'static ThreadState) {
+    pub(super) fn crashed(&self, up: *mut CUprobe, hit: &mut Hit<'_>, thread: &'static ThreadState) {
         let signal = thread.fault_signal.load(Relaxed);
         let address = thread.fault_address.load(Relaxed);
         // SAFETY: alive: the struct is registered and unchanged.
@@ -329,7 +343,7 @@ impl Consumer {
 }
 
 /// Calls `function(a, b, c)` so that a fault in it comes back as `None`, with errno as it was.
-fn guarded(thread: &ThreadState, function: usize, a: usize, b: usize, c: usize) -> Option<i32> {
+pub(super) fn guarded(thread: &ThreadState, function: usize, a: usize, b: usize, c: usize) -> Option<i32> {
     let errno = clock::errno_cell();
     // SAFETY: the thread's own errno.
     let saved = unsafe { *errno };

@@ -20,7 +20,8 @@ pub struct SignalContext {
     old_mask: u64,
     /// Address of the last page fault.
     pub cr2: u64,
-    fpregs: usize,
+    /// Address of the vector and x87 registers in the form of fxsave; 0: not saved.
+    pub fpregs: usize,
     reserved: [u64; 8],
     /// The mask sigreturn restores; bit n-1 is signal n.
     pub mask: u64,

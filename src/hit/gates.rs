@@ -342,7 +342,7 @@ fn to_fd(number: u32) -> i32 {
 fn wait_with(hit: &mut Hit<'_>, reg: Reg, at: u64) -> Flow {
     let Some(mask) = SafeMemory.read_u64(at).filter(|_| at != 0) else { return Flow::Continue };
     match wait(hit, mask) {
-        Flow::RipChanged => Flow::RipChanged,
+        changed @ (Flow::RipChanged | Flow::Replaced) => changed,
         Flow::Continue => {
             if mask & PROTECTED_MASK != 0 {
                 *hit.regs.get_mut(reg) = mask_copy([mask & !PROTECTED_MASK, 0]);
@@ -388,7 +388,7 @@ fn pselect(hit: &mut Hit<'_>, argument: u64) -> Flow {
     };
     let Some(mask) = SafeMemory.read_u64(at) else { return Flow::Continue };
     match wait(hit, mask) {
-        Flow::RipChanged => Flow::RipChanged,
+        changed @ (Flow::RipChanged | Flow::Replaced) => changed,
         Flow::Continue => {
             if mask & PROTECTED_MASK != 0 {
                 hit.regs.r9 = mask_copy([mask_copy([mask & !PROTECTED_MASK, 0]), size]);

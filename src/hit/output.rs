@@ -104,6 +104,8 @@ pub fn event(
         comm: thread.comm(),
         cpu: asm::cpu_number(),
         ts_ns,
+        caller: None,
+        latency_ns: None,
     };
     // SAFETY: this thread's own cell; events never nest.
     let line = unsafe { &mut *thread.line.get() };

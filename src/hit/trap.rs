@@ -143,6 +143,13 @@ fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState)
             }
             continue;
         }
+        if let Role::Replace(to) = consumer.role {
+            if flow == Flow::Continue && consumer.alive.load(SeqCst) {
+                hit.regs.rip = to;
+                flow = Flow::Replaced;
+            }
+            continue;
+        }
         if ours {
             continue;
         }

@@ -151,7 +151,7 @@ impl Registry {
     /// The C API's out-fields.
     pub(super) fn publish_addresses(&self, first_request: usize, first_instance: usize) {
         for instance in self.instances.iter().skip(first_instance).flatten() {
-            let Role::Handlers(up) = instance.consumer().role else { continue };
+            let Some(up) = instance.consumer().role.up() else { continue };
             let mut flags = 0;
             if instance.consumer().crash_signal.load(Acquire) != 0 {
                 flags |= FLAG_DISABLED | FLAG_GONE;
@@ -171,7 +171,8 @@ impl Registry {
         }
         let requests = self.requests.iter().skip(first_request).flatten();
         for request in requests.filter(|request| request.instances.is_empty()) {
-            let Maker::Api(up) = request.maker else { continue };
+            let Maker::Api(api) = request.maker else { continue };
+            let Some(up) = api.up() else { continue };
             // SAFETY: as above.
             unsafe { (*up).flags.fetch_or(FLAG_PENDING, Relaxed) };
         }
@@ -186,9 +187,14 @@ impl Registry {
             return false;
         }
         all.push(consumer);
-        // The engine's own last: what the user asked for happens before the process ends.
+        // A replacement after all handlers, which see the function's own place. The engine's own last:
+        // what the user asked for happens before the process ends.
         // SAFETY: listed consumers are alive.
-        all.sort_by_key(|consumer| matches!(unsafe { &(**consumer).role }, Role::Internal(_)));
+        all.sort_by_key(|consumer| match unsafe { &(**consumer).role } {
+            Role::Internal(_) => 2,
+            Role::Replace(_) => 1,
+            _ => 0,
+        });
         self.publish(point, all);
         true
     }

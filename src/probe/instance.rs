@@ -4,17 +4,18 @@ use crate::addr::{FileOffset, LinkAddr};
 use crate::config::ProbeSpec;
 use crate::elf::FileId;
 use crate::error::Refusal;
-use crate::hit::c_structs::{CUprobe, PreHandler};
+use crate::hit::c_structs::PreHandler;
 use crate::hit::consumer::Consumer;
 use crate::hit::point::ProbePoint;
 use crate::place::Place;
+use crate::probe::api::ApiProbe;
 
 /// What a probe is made from.
 pub enum Maker {
     /// A config's probe, with the plugins of its `call(...)` actions.
     Spec(Box<ProbeSpec>, Vec<PreHandler>),
-    /// A struct of the C API.
-    Api(*mut CUprobe),
+    /// The C API.
+    Api(ApiProbe),
 }
 
 /// One probe as asked for; a pattern may stand for many places.

@@ -3,17 +3,21 @@
 //! Ordinary Rust under one lock ([`lock`]). The order is always prepare, commit, retire: nothing is
 //! visible to a hit before it is complete, and nothing a hit may be reading is freed.
 //!
-//! `Request` (a config's probe, a struct of the C API) ─ resolved in each loaded object ─►
+//! `Request` (a config's probe, one of the C API) ─ resolved in each loaded object ─►
 //! `Instance` (one place in one file, with its `Consumer`) ─ once or more in memory ─► `ProbePoint`
 
+mod api;
 mod commit;
+pub mod denied;
 mod instance;
 pub mod lock;
 mod modules;
 mod registry;
+mod replace;
 mod resolve;
 mod retire;
 
+pub use api::{ApiProbe, is_entry, not_entry, return_denied};
 pub use instance::{Instance, Maker, Request, State};
 pub use modules::{MappedFiles, Module, list_modules, with_objects_held};
 pub use registry::Registry;

@@ -63,7 +63,9 @@ impl Registry {
     pub fn register(&mut self, requests: Vec<(Place, String, String, Maker)>) -> Vec<usize> {
         let first = self.requests.len();
         for (place, at, name, maker) in requests {
-            if let Maker::Api(up) = maker {
+            if let Maker::Api(api) = maker
+                && let Some(up) = api.up()
+            {
                 self.by_struct.insert(up as usize, self.requests.len());
             }
             // What this version doesn't have is refused wherever it would be.
@@ -161,7 +163,9 @@ impl Registry {
     /// may still be running.
     pub fn unregister(&mut self, request: usize) -> Vec<*const Consumer> {
         let Some(gone) = self.requests.get_mut(request).and_then(Option::take) else { return Vec::new() };
-        if let Maker::Api(up) = gone.maker {
+        if let Maker::Api(api) = gone.maker
+            && let Some(up) = api.up()
+        {
             self.by_struct.remove(&(up as usize));
         }
         let mut consumers = Vec::new();

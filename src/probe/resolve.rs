@@ -8,10 +8,11 @@ use crate::config::{Action, ProbeSpec};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
-use crate::hit::c_structs::{CUprobe, FLAG_DISABLED};
+use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, EventRole, Role};
 use crate::hit::point::ProbePoint;
 use crate::place::{ObjectPattern, Target};
+use crate::probe::api::is_entry;
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{MappedFiles, Module};
 use crate::probe::registry::Registry;
@@ -43,6 +44,12 @@ impl Registry {
                 .is_ok_and(|file| file.soname().is_some_and(|name| elf::pattern::name_matches(pattern, name)))
     }
 
+    /// Whether it looks for no further place: a replacement has one, and its object was not unloaded since.
+    fn is_over(&self, request: &Request) -> bool {
+        let is_on = |id: &usize| self.instances[*id].as_ref().is_some_and(|instance| instance.enabled);
+        request.is_settled_replacement() && request.instances.iter().any(is_on)
+    }
+
     fn note_missing_object(&mut self, number: usize) {
         let Some(request) = self.requests[number].as_mut() else { return };
         if request.resolved.is_empty() && request.refusal.is_none() {
@@ -57,6 +64,7 @@ impl Registry {
         let key = (module.id, module.bias.0);
         if request.refusal.as_ref().is_some_and(|r| !r.is_pending() && !matches!(r, Refusal::NoSymbol { .. }))
             || request.resolved.contains(&key)
+            || self.is_over(request)
         {
             return;
         }
@@ -97,7 +105,7 @@ impl Registry {
         of: usize,
     ) {
         let known = self.by_place.get(&(number, module.id, resolved.offset.0)).copied();
-        let instance = known.unwrap_or_else(|| self.make_instance(number, module, resolved, index, of));
+        let instance = known.unwrap_or_else(|| self.make_instance(number, module, file, resolved, index, of));
         if known.is_none() && self.instances[instance].as_ref().is_some_and(|made| made.refusal.is_some()) {
             return;
         }
@@ -170,6 +178,7 @@ impl Registry {
         &mut self,
         number: usize,
         module: &Module,
+        file: &ElfFile,
         resolved: &Resolved,
         index: usize,
         of: usize,
@@ -195,11 +204,10 @@ impl Registry {
                     (std::ptr::from_ref(consumer), spec.enabled, Some(refusal))
                 }
             },
-            Maker::Api(up) => {
-                let consumer = Consumer::new(Role::Handlers(*up), name.clone(), at);
-                // SAFETY: registered: the struct is there.
-                let enabled = unsafe { (**up).flags.load(Relaxed) } & FLAG_DISABLED == 0;
-                (Box::into_raw(Box::new(consumer)).cast_const(), enabled, None)
+            Maker::Api(api) => {
+                let consumer = Consumer::new(api.role(), name.clone(), at);
+                let refusal = api.refusal(file, resolved);
+                (Box::into_raw(Box::new(consumer)).cast_const(), api.starts_enabled(), refusal)
             }
         };
         let instance = Instance {
@@ -292,12 +300,8 @@ fn event_role(
     module: &Module,
     resolved: &Resolved,
 ) -> Result<EventRole, Refusal> {
-    let is_entry = match (&resolved.bounds, resolved.ifunc) {
-        (Some(bounds), false) => bounds.start == resolved.link || resolved.symbol_offset == 0,
-        _ => resolved.symbol_offset == 0,
-    };
-    let at = if is_entry { At::Entry } else { At::Inside };
-    let mut program = fetch::compile(&spec.args, spec.filter.as_ref(), at)
+    let at = if is_entry(resolved) { At::Entry } else { At::Inside };
+    let mut program = fetch::compile(&spec.args, &spec.ret, spec.filter.as_ref(), at)
         .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
     if program.needs_binding() {
         let bytes = module_offsets(module);

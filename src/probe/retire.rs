@@ -34,7 +34,8 @@ impl Retirement {
     pub fn reclaim(&mut self) {
         self.0.retain(|retired| {
             let read = retired.hits.iter().any(|(state, sequence)| state.sequence.load(Acquire) == *sequence)
-                || thread::all().any(|state| holds_in_step(state, retired.list));
+                || thread::all().any(|state| holds_in_step(state, retired.list))
+                || has_calls_under_way(retired.consumer);
             if !read {
                 // SAFETY: unpublished, and every hit that could have seen it is over.
                 unsafe {
@@ -49,6 +50,13 @@ impl Retirement {
             read
         });
     }
+}
+
+/// Whether calls that a return probe follows have not come back: each has its consumer in its
+/// shadow entry. One that never returns keeps it for ever.
+fn has_calls_under_way(consumer: *const Consumer) -> bool {
+    // SAFETY: null, or not freed before this says no.
+    unsafe { consumer.as_ref() }.is_some_and(|consumer| consumer.outstanding() != 0)
 }
 
 fn holds_in_step(state: &ThreadState, list: *mut ConsumerList) -> bool {

@@ -6,4 +6,5 @@ pub mod messages;
 pub mod plugins;
 pub mod report;
 pub mod start;
+pub mod timebase;
 pub mod watch;

@@ -14,6 +14,7 @@ use crate::probe::{Instance, Maker, Registry, Request, State as ProbeState, lock
 use crate::runtime::files;
 use crate::runtime::messages::{Level, say};
 use crate::runtime::start::SETTINGS;
+use crate::runtime::timebase;
 use crate::trace::summary::{self, Kind, Method, ProbeSummary, State, Summary};
 
 /// Writes the report, once per process. Signal-safe but for waiting at most two seconds for another
@@ -24,6 +25,7 @@ pub fn finish() {
     if process::page().finished.swap(1, AcqRel) != 0 || settings.summary.format == SummaryFormat::None {
         return;
     }
+    timebase::warn_of_drift();
     let done = lock::with_some_patience(|registry| {
         let text = render(registry, settings.summary.format);
         match &settings.summary.path {

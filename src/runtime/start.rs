@@ -17,7 +17,7 @@ use crate::place::ObjectPattern;
 use crate::probe::{Maker, Registry, State, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
-use crate::runtime::{gates, plugins, report, watch};
+use crate::runtime::{gates, plugins, report, timebase, watch};
 use crate::sys;
 
 /// EX_CONFIG of sysexits.h: a config that can't be used, under UPROBE_STRICT.
@@ -105,6 +105,7 @@ fn start_base() {
         output::note_stderr();
         // SAFETY: libc's errno of this thread.
         clock::start(vdso_clock(), unsafe { libc::__errno_location() } as usize);
+        timebase::start();
         process::page().start_ns.store(clock::now_ns(), Relaxed);
         hit_gates::start(report::finish, before_exec);
         actions::start(|_signal| report::finish());

@@ -70,6 +70,15 @@ pub fn thread_name() -> [u8; 16] {
     name
 }
 
+/// Whether rdtsc may be used: PR_TSC_ENABLE or PR_TSC_SIGSEGV (prctl(2), PR_GET_TSC).
+#[must_use]
+pub fn tsc_mode() -> Option<i32> {
+    let mut mode = 0_i32;
+    // SAFETY: the kernel writes one int.
+    let result = unsafe { syscall3(libc::SYS_prctl, libc::PR_GET_TSC as usize, (&raw mut mode) as usize, 0) };
+    result.ok().map(|_| mode)
+}
+
 /// Whether thread `tid` of process `pid` exists.
 #[must_use]
 pub fn thread_exists(pid: i32, tid: i32) -> bool {
@@ -119,6 +128,13 @@ pub fn map_anonymous(len: usize) -> Result<usize, i32> {
     unsafe {
         mmap(0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
     }
+}
+
+/// Memory that is only promised until it is touched.
+pub fn map_reserved(len: usize) -> Result<usize, i32> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: no MAP_FIXED: no existing mapping changes.
+    unsafe { mmap(0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }
 }
 
 /// munmap(2).

@@ -5,6 +5,9 @@
 //!  "address":"0x7f00deadbeef","args":{"path":"/etc/passwd","flags":0}}
 //! ```
 //!
+//! A return has `"caller":"0x55d0c0ffee12"` after `address`, the address it returns to; where the call
+//! was timed, `"latency_ns":1234` follows.
+//!
 //! Integers of every type are numbers; a `char` is a string of one character; an unreadable value is
 //! `null`. Where anything was cut, `"truncated":true` follows `args`, and what did not fit is not in
 //! `args`. The line is valid JSON whatever the values are.
@@ -69,7 +72,16 @@ fn push_head(out: &mut LineBuf, head: &EventHead<'_>) -> bool {
     let at_cut = out.push_json_text(head.at.as_bytes(), MOST_AT);
     out.push(b",\"address\":\"");
     out.push_hex(head.address);
-    out.push(b"\",\"args\":{");
+    if let Some(caller) = head.caller {
+        out.push(b"\",\"caller\":\"");
+        out.push_hex(caller);
+    }
+    out.push(b"\"");
+    if let Some(latency_ns) = head.latency_ns {
+        out.push(b",\"latency_ns\":");
+        out.push_decimal(latency_ns);
+    }
+    out.push(b",\"args\":{");
     name_cut | at_cut
 }
 

@@ -20,12 +20,14 @@ fn head<'a>(comm: &'a [u8; 16]) -> EventHead<'a> {
         comm,
         cpu: 1,
         ts_ns: 12_345_678_901,
+        caller: None,
+        latency_ns: None,
     }
 }
 
 fn program(args: &[&str]) -> EventProgram {
     let args: Vec<_> = args.iter().map(|arg| parse_arg(arg).unwrap()).collect();
-    compile(&args, None, At::Entry).unwrap()
+    compile(&args, &[], None, At::Entry).unwrap()
 }
 
 fn text(bytes: &[u8]) -> impl FnOnce(&mut [u8]) -> TextRead {

@@ -4,6 +4,9 @@
 //!              cat-5543    [001] .....    12.345678: open: (0x7f00deadbeef) path="/etc/passwd" flags=0x0
 //! ```
 //!
+//! A return names the address it returns to and the function, `(0x55d0c0ffee12 <- 0x7f00deadbeef)`;
+//! where the call was timed, ` latency=NNN`, in nanoseconds, follows the arguments.
+//!
 //! Runs at a hit: no allocation, no formatting machinery, no panic.
 
 use crate::fetch::{ArgProgram, EventProgram, Format};
@@ -31,10 +34,14 @@ pub fn render(out: &mut LineBuf, head: &EventHead<'_>, program: &EventProgram, r
             None => out.push(b"(truncated)"),
         }
     }
+    if let Some(latency_ns) = head.latency_ns.filter(|_| !program.prints_latency()) {
+        out.push(b" latency=");
+        out.push_decimal(latency_ns);
+    }
     out.finish();
 }
 
-/// `comm-tid [cpu] flags seconds.microseconds: name: (address)`
+/// `comm-tid [cpu] flags seconds.microseconds: name: (address)`, or `(caller <- address)`
 fn push_head(out: &mut LineBuf, head: &EventHead<'_>) {
     // Right-aligned: written once to learn how long it is with its escapes, then in its place.
     let comm = comm_bytes(head.comm);
@@ -60,6 +67,10 @@ fn push_head(out: &mut LineBuf, head: &EventHead<'_>) {
     out.push(b": ");
     out.push_c_text(head.name.as_bytes(), 0);
     out.push(b": (");
+    if let Some(caller) = head.caller {
+        out.push_hex(caller);
+        out.push(b" <- ");
+    }
     out.push_hex(head.address);
     out.push(b")");
 }

@@ -2,6 +2,7 @@
 
 pub mod event_json;
 pub mod event_text;
+pub mod latency;
 pub mod line;
 pub mod record;
 pub mod summary;
@@ -13,6 +14,7 @@ pub mod template;
 #[cfg(test)]
 mod event_tests;
 
+pub use latency::Latency;
 pub use line::LineBuf;
 
 /// What an event says besides its arguments.
@@ -34,4 +36,8 @@ pub struct EventHead<'a> {
     pub cpu: u32,
     /// CLOCK_MONOTONIC in nanoseconds.
     pub ts_ns: u64,
+    /// Of a return: the address it returns to, of which no stub is left.
+    pub caller: Option<u64>,
+    /// Of a return that is paired with its entry: nanoseconds between the two.
+    pub latency_ns: Option<u64>,
 }

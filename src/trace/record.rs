@@ -19,7 +19,9 @@ pub const RECORD_CAPACITY: usize = 2048;
 /// Most bytes of one string, without quotes and escapes; the rest is cut.
 pub const MAX_STRING: usize = 255;
 /// Bytes of the longest value that is no array: a string's tag, length and bytes.
-pub const MAX_SCALAR: usize = 3 + MAX_STRING;
+pub const MAX_SCALAR: usize = TEXT_HEAD + MAX_STRING;
+/// Bytes of a string's value in front of the string: its tag and its length.
+pub const TEXT_HEAD: usize = 3;
 
 const FULL: u8 = 0;
 const FAULT: u8 = 1;
@@ -102,7 +104,7 @@ impl<'a> ValueWriter<'a> {
     /// Appends the string that `read` puts into the slice it is given, which has at most
     /// [`MAX_STRING`] bytes, or `(fault)` where that fails.
     pub fn push_text(&mut self, read: impl FnOnce(&mut [u8]) -> TextRead) -> bool {
-        let start = self.len.saturating_add(3);
+        let start = self.len.saturating_add(TEXT_HEAD);
         let Some(space) = self.bytes.get_mut(start..) else { return false };
         let most = space.len().min(MAX_STRING);
         let Some(space) = space.get_mut(..most) else { return false };
@@ -145,6 +147,8 @@ impl<'a> ValueWriter<'a> {
 #[derive(Clone)]
 pub struct RecordBuf {
     len: usize,
+    /// Whether it ends in `FULL`.
+    is_full: bool,
     bytes: [u8; RECORD_CAPACITY],
 }
 
@@ -158,12 +162,33 @@ impl RecordBuf {
     /// An empty record.
     #[must_use]
     pub const fn new() -> Self {
-        Self { len: 0, bytes: [0; RECORD_CAPACITY] }
+        Self { len: 0, is_full: false, bytes: [0; RECORD_CAPACITY] }
     }
 
     /// Forgets the values.
     pub fn clear(&mut self) {
         self.len = 0;
+        self.is_full = false;
+    }
+
+    /// Holds these values, of another record's [`RecordBuf::as_bytes`], in place of its own. What
+    /// doesn't fit or is no value is left out, from the first such value on, and the record is full.
+    pub fn restore(&mut self, bytes: &[u8]) {
+        self.clear();
+        let mut rest = RecordView::new(bytes);
+        let mut fitting = 0;
+        while rest.next().is_some() {
+            let end = bytes.len().saturating_sub(rest.bytes.len());
+            if end >= RECORD_CAPACITY {
+                break;
+            }
+            fitting = end;
+        }
+        let values = bytes.get(..fitting).unwrap_or_default();
+        self.push(|writer| writer.push(values));
+        if fitting < bytes.len() {
+            self.push(|_| false);
+        }
     }
 
     /// The encoded values.
@@ -179,8 +204,11 @@ impl RecordBuf {
     }
 
     /// Appends one argument by `push`. Where it doesn't fit, marks the record full and returns
-    /// false: no argument may follow.
+    /// false, here and from now on.
     pub fn push(&mut self, push: impl FnOnce(&mut ValueWriter<'_>) -> bool) -> bool {
+        if self.is_full {
+            return false;
+        }
         let start = self.len;
         // The last byte is kept for FULL.
         let Some(space) = self.bytes.get_mut(start..RECORD_CAPACITY - 1) else { return false };
@@ -191,6 +219,7 @@ impl RecordBuf {
             self.len = start.saturating_add(written);
         } else if let Some(end) = self.bytes.get_mut(start) {
             *end = FULL;
+            self.is_full = true;
             self.len = start.saturating_add(1);
         }
         fits

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+pub use super::latency::Latency;
 pub use super::summary_json::{json, json_string};
 pub use super::summary_openmetrics::openmetrics;
 pub use super::summary_table::table;
@@ -57,8 +58,12 @@ pub struct ProbeSummary<'a> {
     pub reason: Option<Cow<'a, str>>,
     /// Times the handler ran.
     pub hits: u64,
-    /// Returns seen.
+    /// Returns seen, of a probe that follows calls: `hits` = `returns` + `unwound` + `in_flight`.
     pub returns: u64,
+    /// Calls left without a return: by longjmp, an exception, the end of the thread.
+    pub unwound: u64,
+    /// Calls that had not returned when the report was made.
+    pub in_flight: u64,
     /// Executions at which the handler could not run.
     pub nmissed: u64,
     /// Executions the filter turned away.
@@ -71,20 +76,6 @@ pub struct ProbeSummary<'a> {
     pub latency: Latency,
     /// `hist(NAME)`: name and count of each power of two.
     pub hist: Vec<(Cow<'a, str>, Vec<u64>)>,
-}
-
-/// A distribution of times.
-#[derive(Clone, Debug, Default)]
-#[allow(missing_docs)]
-pub struct Latency {
-    pub count: u64,
-    pub sum_ns: u64,
-    pub min_ns: u64,
-    pub max_ns: u64,
-    pub p50_ns: u64,
-    pub p99_ns: u64,
-    /// Bucket `i` counts the times below `2^i` ns that no earlier bucket counts.
-    pub log2: Vec<u64>,
 }
 
 /// Which side of a function a probe watches.
@@ -183,6 +174,8 @@ impl ProbeSummary<'_> {
             reason: None,
             hits: 0,
             returns: 0,
+            unwound: 0,
+            in_flight: 0,
             nmissed: 0,
             filtered: 0,
             sampled_out: 0,

@@ -190,8 +190,16 @@ fn json_escapes() {
 fn json_of_histograms() {
     let mut p = open();
     p.kind = Kind::Call;
-    p.latency =
-        Latency { count: 3, sum_ns: 60, min_ns: 10, max_ns: 30, p50_ns: 20, p99_ns: 30, log2: vec![0, 1, 2] };
+    p.latency = Latency {
+        count: 3,
+        sum_ns: 60,
+        min_ns: 10,
+        max_ns: 30,
+        p50_ns: 20,
+        p99_ns: 30,
+        self_ns: 50,
+        log2: vec![0, 1, 2],
+    };
     p.hist = vec![("len".into(), vec![1, 2]), ("flags".into(), vec![])];
     let out = text(json, vec![p]);
     assert!(out.contains(r#""latency":{"count":3,"sum_ns":60,"min_ns":10,"max_ns":30,"p50_ns":20,"p99_ns":30,"log2":[0,1,2]},"hist":{"len":[1,2],"flags":[]}}"#), "{out}");

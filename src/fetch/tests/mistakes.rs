@@ -192,9 +192,17 @@ fn in_arguments_for_their_place() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let rows: &[(At, &[&str], &str)] = &[
         (At::Inside, &["x=^$arg1"], "$arg1 is available only at a function's first instruction: use %reg"),
-        (At::Return, &["+0(^$arg7)"], "$arg7 is not available on return: fetch it at the entry, in 'args'"),
-        (At::Entry, &["x=^$retval:s32"], "$retval is not available before the function returns"),
-        (At::Inside, &["^$retval"], "$retval is not available before the function returns"),
+        (At::Return, &["+0(^$arg7)"], "$arg7 is not available on return; fetch it at the entry, in 'args'"),
+        (
+            At::Entry,
+            &["x=^$retval:s32"],
+            "$retval is not available before the function returns; write kind = \"return\" and fetch it in 'ret'",
+        ),
+        (
+            At::Inside,
+            &["^$retval"],
+            "$retval is not available before the function returns; write kind = \"return\" and fetch it in 'ret'",
+        ),
         (At::Entry, &["x=%di", "^x=%si"], "argument name 'x' is already used"), // USED_ARG_NAME
         (At::Entry, &["arg2=%di", "^%si"], "argument name 'arg2' is already used"),
         (At::Entry, &many, "too many arguments: over 128"),
@@ -205,7 +213,11 @@ fn in_arguments_for_their_place() {
         (At::Entry, &["^$xmm0"], "$xmmN is not in this version yet"),
         (At::Entry, &["%ax:^f32"], "the type f32 is not in this version yet"),
         (At::Entry, &["%ax:^symstr"], "the type symstr is not in this version yet"),
-        (At::Return, &["^$latency"], "$latency is not in this version yet"),
+        (
+            At::Return,
+            &["^$latency"],
+            "$latency needs both sides of the call to be timed; write kind = \"call\"",
+        ),
         (At::Entry, &["x=+0(^req->uri):string"], "a parameter by its name is not in this version yet"),
     ];
     let mut wrong = Wrong::default();
@@ -213,7 +225,8 @@ fn in_arguments_for_their_place() {
         let index = args.iter().position(|arg| arg.contains('^')).unwrap();
         let (text, caret) = marked(args[index]);
         let args: Vec<FetchArg> = args.iter().map(|arg| parse_arg(&arg.replace('^', "")).unwrap()).collect();
-        let error = compile(&args, None, *at).expect_err(&text);
+        let error =
+            compile(super::sides(&args, *at).0, super::sides(&args, *at).1, None, *at).expect_err(&text);
         assert_eq!(error.part, Part::Arg(index), "{text}");
         wrong.check(&text, &error.error, caret, message);
     }
@@ -255,7 +268,7 @@ fn in_filters_for_their_fields() {
     ] {
         let (text, at) = marked(text);
         let expr = filter::parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
-        let error = compile(&args, Some(&expr), At::Entry).expect_err(&text);
+        let error = compile(&args, &[], Some(&expr), At::Entry).expect_err(&text);
         assert_eq!(error.part, Part::Filter, "{text}");
         wrong.check(&text, &error.error, at, message);
     }

@@ -7,7 +7,7 @@ mod mistakes;
 mod noise;
 mod parsed;
 
-use super::{At, EventProgram, HitInput, compile, filter, parse_arg};
+use super::{At, EventProgram, FetchArg, HitInput, compile, filter, parse_arg};
 use crate::regs::{Memory, Regs};
 use crate::trace::record::RecordBuf;
 use crate::trace::{EventHead, LineBuf, event_json, event_text};
@@ -106,6 +106,7 @@ impl World {
             comm: &self.comm,
             tid: 5543,
             ts_ns: 12_345_678_900,
+            latency_ns: 0,
         }
     }
 
@@ -120,9 +121,12 @@ impl World {
             comm: &self.comm,
             cpu: 1,
             ts_ns: 12_345_678_900,
+            caller: None,
+            latency_ns: None,
         };
         let mut record = RecordBuf::new();
         program.fetch(&self.input(), &mut record);
+        program.fetch_return(&self.input(), &mut record);
         let mut line = LineBuf::new();
         event_text::render(&mut line, &head, program, &record);
         let text = String::from_utf8(line.as_bytes().to_vec()).unwrap();
@@ -134,11 +138,21 @@ impl World {
     }
 }
 
+/// A program of these arguments, which belong to the return where there is one.
 fn program(args: &[&str], filter_text: Option<&str>, at: At) -> EventProgram {
     let args: Vec<_> =
         args.iter().map(|arg| parse_arg(arg).unwrap_or_else(|e| panic!("{arg}: {e}"))).collect();
     let filter = filter_text.map(|text| filter::parse(text).unwrap_or_else(|e| panic!("{text}: {e}")));
-    compile(&args, filter.as_ref(), at).unwrap_or_else(|e| panic!("{args:?} {filter_text:?}: {e}"))
+    let (args, ret) = sides(&args, at);
+    compile(args, ret, filter.as_ref(), at).unwrap_or_else(|e| panic!("{args:?} {filter_text:?}: {e}"))
+}
+
+/// `args` and `ret` of a probe whose arguments belong to the return where there is one.
+fn sides(args: &[FetchArg], at: At) -> (&[FetchArg], &[FetchArg]) {
+    match at {
+        At::Entry | At::Inside => (args, &[]),
+        At::Return | At::Call => (&[], args),
+    }
 }
 
 /// A small generator (xorshift64*), so that a failure can be run again.

@@ -103,10 +103,10 @@ fn parsers_and_programs_survive() {
         let expr = checked(&filter_text, filter::parse(&filter_text));
         parsed_args += usize::from(arg.is_some());
         parsed_filters += usize::from(expr.is_some());
-        let at = [At::Entry, At::Inside, At::Return][random.below(3)];
+        let at = [At::Entry, At::Inside, At::Return, At::Call][random.below(4)];
         let args: Vec<_> = arg.into_iter().collect();
         for filter in [None, expr.as_ref()] {
-            if let Ok(program) = compile(&args, filter, at) {
+            if let Ok(program) = compile(super::sides(&args, at).0, super::sides(&args, at).1, filter, at) {
                 world.regs.rdi = random.next();
                 run(&world, &program);
                 compiled += usize::from(!program.is_empty());

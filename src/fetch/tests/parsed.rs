@@ -133,7 +133,7 @@ fn not_yet() {
         ("$xmm0:f64", Some("$xmmN")),
         ("%ax:f64", Some("the type f64")),
         ("+0(%ax):f32[4]", Some("the type f32")),
-        ("$latency", Some("$latency")),
+        ("$latency", None),
         ("req->uri:string", Some("a parameter by its name")),
         ("%ax:symstr", Some("the type symstr")),
         ("%ax:symbol", None),

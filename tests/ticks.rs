@@ -1,0 +1,34 @@
+//! Stamps for latencies against the clock they stand for.
+
+use std::time::{Duration, Instant};
+
+use uprobe::hit::ticks;
+use uprobe::runtime::timebase;
+
+/// A sleep lasts as long in ticks as by CLOCK_MONOTONIC (which is what `Instant` reads), and in threads on
+/// whatever processor.
+#[test]
+fn ticks_agree_with_the_clock() {
+    timebase::start();
+    ticks::calibrate();
+    let measure = || {
+        let (clock, stamp) = (Instant::now(), ticks::ticks());
+        std::thread::sleep(Duration::from_millis(200));
+        // Both ends in the same order: what lies between the two reads cancels but for a preemption.
+        let (clock, stamp) = (clock.elapsed(), ticks::ticks().wrapping_sub(stamp));
+        (clock.as_nanos() as u64, ticks::ticks_to_ns(stamp))
+    };
+    let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(measure)).collect();
+    let mut measured: Vec<(u64, u64)> =
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+    measured.push(measure());
+    for (clock, counted) in measured {
+        let most = clock / 20;
+        assert!(counted.abs_diff(clock) <= most, "{counted} ns by ticks, {clock} ns by the clock");
+    }
+    if let Some(drift) = ticks::drift() {
+        assert!(drift.clock_ns > 200_000_000, "{drift:?}");
+        assert!(drift.ppm() < 50_000, "{drift:?}");
+    }
+    println!("ticks are the time stamp counter: {}", ticks::drift().is_some());
+}
