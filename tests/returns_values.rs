@@ -52,3 +52,23 @@ fn all_registers() {
         assert_untouched(&Program::new("r_registers.c").compiler(compiler), 100);
     }
 }
+
+/// Handlers in C, which use vectors, x87 and libc.
+#[test]
+fn all_registers_whatever_a_handler_does() {
+    for compiler in Compiler::installed() {
+        for flags in [&["-O1"][..], &["-O2", "-march=native"]] {
+            let program = Program::new("h_return_registers.c").compiler(compiler).lib("-lm");
+            let program = flags.iter().fold(program, |p, f| p.flag(f)).flag("-fPIE");
+            let outcome = Launch::new(program.build()).arg(50).run();
+            assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+            for line in outcome.stdout.lines().filter(|line| line.contains("NOT RUN")) {
+                eprintln!("\n******** {line} ********\n");
+            }
+            let said: Vec<&str> = outcome.stdout.lines().filter(|line| !line.contains("NOT RUN")).collect();
+            let expected =
+                ["0 differences", "entries all, returns all, hits all, missed 0, otherwise 0, errno 7"];
+            assert_eq!(said, expected, "{outcome}");
+        }
+    }
+}
