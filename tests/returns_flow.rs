@@ -85,7 +85,7 @@ mod signals {
     fn assert_storm(launch: &Launch) {
         for kinds in [&["entry", "return", "call"][..], &["call"]] {
             let mut probed = launch.clone();
-            for place in ["exe:work", "exe:inner"] {
+            for place in ["exe:work", "exe:inner", "exe:on_signal"] {
                 for kind in kinds {
                     let keys = format!("name = '{kind}/{place}'\nkind = '{kind}'\naction = [\"count\"]");
                     probed = probed.probe(place, &keys);
@@ -112,6 +112,20 @@ mod signals {
             let program = Program::new("r_signals.c").compiler(compiler);
             assert_storm(&launch(program.clone(), &["storm", "4", "500"]));
             assert_storm(&launch(program, &["storm-altstack", "4", "500"]));
+        }
+    }
+
+    /// Where followed calls fill the stack, the program's handler is called just the same.
+    #[test]
+    fn of_stacks_that_overflow() {
+        for compiler in Compiler::installed() {
+            let launch = launch(Program::new("r_overflow.c").compiler(compiler), &["50"]).follow("exe:down");
+            let outcome = assert_same_as_native(&launch);
+            for kind in ["return", "call"] {
+                let down = outcome.calls(&format!("{kind}/exe:down"));
+                assert_eq!((down.returns, down.nmissed), (0, 0), "{down:#?}\n{outcome}");
+                assert!(down.hits > 50 * 10, "{down:#?}\n{outcome}");
+            }
         }
     }
 }
@@ -276,6 +290,24 @@ mod children {
         }
     }
 
+    /// Whatever the other threads are doing at that moment.
+    #[test]
+    fn while_other_threads_are_inside() {
+        let launch = launch(Program::new("r_fork_storm.c"), &["150"]);
+        let outcome = launch.follow("exe:work").follow("exe:deeper").run();
+        assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+        assert!(!outcome.stdout.contains("a child"), "{outcome}");
+        assert_calls_as_told(&outcome);
+        let children = outcome.children();
+        assert_eq!(children.len(), 150, "{outcome}");
+        for child in &children {
+            for kind in KINDS {
+                let deeper = find(child, &format!("{kind}/exe:deeper"));
+                assert_eq!((deeper.hits, deeper.nmissed), (2, 0), "{deeper:#?}\n{outcome}");
+            }
+        }
+    }
+
     #[test]
     fn by_libc() {
         for way in ["posix_spawn", "system", "popen"] {
@@ -284,6 +316,70 @@ mod children {
             let children = outcome.children();
             let works = children.iter().map(|child| find(child, &format!("return/libc.so.6:{way}"))).count();
             assert!(works >= 10, "{outcome}");
+        }
+    }
+}
+
+/// Where functions are called from, how they return, and what becomes of the objects they are in.
+mod code {
+    use super::*;
+
+    #[test]
+    fn that_returns_in_unusual_ways() {
+        assert_ways("r_odd.c", &[&["100"]]);
+    }
+
+    /// There are so many addresses that can be returned to, and no more: what returns elsewhere is missed.
+    #[test]
+    fn that_calls_from_more_places_than_are_followed() {
+        for sites in [1000, 40_000] {
+            let launch = launch(Program::new("r_sites.c"), &[&sites.to_string()]);
+            let probed = launch.follow("exe:work").follow("exe:settle");
+            let outcome = assert_same_as_native(&probed);
+            let executed = 4 * sites;
+            assert_eq!(outcome.calls("entry/exe:work").hits, executed, "{outcome}");
+            for kind in ["return", "call"] {
+                let work = outcome.calls(&format!("{kind}/exe:work"));
+                assert_eq!(work.executions(), executed, "{work:#?}\n{outcome}");
+                assert_eq!(work.fates(), (work.hits, 0, 0), "{work:#?}\n{outcome}");
+                if sites == 1000 {
+                    assert_eq!(work.nmissed, 0, "{work:#?}\n{outcome}");
+                } else {
+                    assert!(work.hits >= 4 * 30_000, "{work:#?}\n{outcome}");
+                    assert!(work.nmissed > 0, "{work:#?}\n{outcome}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_objects_that_are_unloaded_under_calls() {
+        let object = Program::new("r_plugged.c").shared("libplug.so").build();
+        for compiler in Compiler::installed() {
+            let program = Program::new("r_host.c").compiler(compiler);
+            let launch = launch(program, &["200", &object.display().to_string()]);
+            let native = launch.clone().native().run();
+            let places: Vec<String> = told_calls(&native).into_iter().map(|told| told.place).collect();
+            let outcome = launch.follow_all(&places).run();
+            assert_same_output(&outcome, &native);
+            for told in told_calls(&native) {
+                for kind in ["return", "call"] {
+                    let calls = outcome.calls(&format!("{kind}/{}", told.place));
+                    assert_eq!((calls.hits, calls.nmissed), (told.hits, 0), "{calls:#?}\n{outcome}");
+                    let fates = (told.returns, told.unwound, told.in_flight);
+                    assert_eq!(calls.fates(), fates, "{calls:#?}\n{outcome}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whose_probes_come_and_go_under_calls() {
+        for compiler in Compiler::installed() {
+            let program = Program::new("h_return_race.c").compiler(compiler).flag("-fPIE");
+            let outcome = launch(program, &["300"]).run();
+            assert_eq!((outcome.stdout.as_str(), outcome.end), ("bad 0\n", End::Exit(0)), "{outcome}");
+            assert_eq!(outcome.stderr, "", "{outcome}");
         }
     }
 }

@@ -25,7 +25,7 @@ static void use_everything(void)
 		__asm__ volatile("vzeroall" ::: USED);
 	__asm__ volatile("pcmpeqd %%xmm0, %%xmm0\npcmpeqd %%xmm15, %%xmm15\n"
 			 "xor %%eax, %%eax\nmov $-1, %%r11\nmov %%r11, %%r10\nmov %%r11, %%r8\n" ::: USED);
-	/* x87 and SSE arithmetic, vector string functions, a million conversions of stdio. */
+	/* x87 and SSE arithmetic, vector string functions, conversions of stdio. */
 	long double x87 = (long double)number;
 	__asm__ volatile("fldpi\nfmulp" : "+t"(x87));
 	number = sin(number) * sqrt(number + 5) + (double)x87;

@@ -71,7 +71,7 @@ FUNCTION void in_handler(int leave)
 		siglongjmp(from_handler, 5);
 	KEEP();
 }
-static void on_signal(int signo) { (void)signo; in_handler(leaving); }
+FUNCTION void on_signal(int signo) { (void)signo; in_handler(leaving); KEEP(); }
 FUNCTION long leap(long n)
 {
 	if (n == 0) {
@@ -104,6 +104,7 @@ static void handlers(int flags)
 	settle();
 	CALLS("leap", 5005, 5, 5000, 0);
 	CALLS("in_handler", 1001, 1, 1000, 0);
+	CALLS("on_signal", 1001, 1, 1000, 0);
 	RETURNED("settle", 1);
 }
 

@@ -32,12 +32,13 @@ static void check(long a)
 	if (sum != a * 9)
 		printf("a sum is wrong: %ld, not %ld\n", sum, a * 9);
 }
-static void on_signal(int signo)
+FUNCTION void on_signal(int signo)
 {
 	(void)signo;
 	long n = atomic_fetch_add(&handled, 1);
 	check(n);
 	check(n + 1);
+	KEEP();
 }
 
 /* The handler runs while the function waits, on the stack or beside it, four deep. */
@@ -48,11 +49,12 @@ static void again(int signo)
 	check(nesting);
 }
 FUNCTION long interrupted(long a) { KEEP(); MUST(raise(SIGUSR1)); KEEP(); return a + 1; }
-static void on_interrupted(int signo)
+FUNCTION void on_interrupted(int signo)
 {
 	again(signo);
 	if (nesting == 4)
 		EXPECT(interrupted(3), 4);
+	KEEP();
 }
 static void nested(int flags)
 {
@@ -69,6 +71,7 @@ static void nested(int flags)
 	RETURNED("interrupted", 1000);
 	RETURNED("work", 2500);
 	RETURNED("inner", 2500);
+	RETURNED("on_interrupted", 2500);
 }
 
 static void *run(void *arg)
@@ -126,6 +129,7 @@ static void storm(int flags)
 	inners = works;
 	RETURNED("work", works);
 	RETURNED("inner", inners);
+	RETURNED("on_signal", handled);
 }
 
 int main(int argc, char **argv)
