@@ -119,6 +119,8 @@ mod the_summary {
             "filtered",
             "sampled_out",
             "lost",
+            "unwound",
+            "in_flight",
             "latency",
             "hist",
         ];

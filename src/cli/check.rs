@@ -10,6 +10,7 @@ use super::predict;
 use super::program;
 use super::style::Style;
 use super::{EXIT_CONFIG, EXIT_OK, Failure, common_option, print};
+use crate::config::Kind;
 
 /// `uprobe check`; `args` is the command line after it.
 ///
@@ -68,8 +69,13 @@ fn is_wrong(planned: &Planned<'_>) -> bool {
 /// The probe's name and `at`, then a line for each place.
 fn describe(out: &mut String, planned: &Planned<'_>, style: Style, has_program: bool) {
     let spec = planned.spec;
+    let kind = match spec.kind {
+        Kind::Entry => "",
+        Kind::Return => "  (return)",
+        Kind::Call => "  (call)",
+    };
     let off = if spec.enabled { "" } else { "  (disabled)" };
-    let _ = writeln!(out, "{}  {}{off}", style.bold(&spec.name), spec.at);
+    let _ = writeln!(out, "{}  {}{kind}{off}", style.bold(&spec.name), spec.at);
     match &planned.outcome {
         Outcome::Places(places) => places.iter().for_each(|place| place_line(out, place, style)),
         Outcome::Refused(refusal) => {

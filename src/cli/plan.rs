@@ -277,7 +277,10 @@ fn place(spec: &ProbeSpec, object: &Object, file: &ElfFile, found: Resolved) -> 
         let at = match (spec.kind, is_entry) {
             (Kind::Entry, true) => fetch::At::Entry,
             (Kind::Entry, false) => fetch::At::Inside,
-            (_, false) => return Err(Refusal::NotFunctionEntry { offset: found.symbol_offset }),
+            (_, false) => {
+                let start = found.bounds.as_ref().map_or(found.link.0, |bounds| bounds.start.0);
+                return Err(Refusal::NotFunctionEntry { offset: found.link.0.saturating_sub(start) });
+            }
             (Kind::Return, true) => fetch::At::Return,
             (Kind::Call, true) => fetch::At::Call,
         };

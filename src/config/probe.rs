@@ -39,12 +39,17 @@ const KEYS: [&str; 13] = [
 pub(super) struct Draft {
     place: Located,
     kind: Kind,
+    /// False where `kind` is no kind: what depends on it is not said then.
+    is_kind_known: bool,
     /// Where the kind is said, or the place.
     kind_at: Range<usize>,
     pub(super) name: Option<Located>,
     group: Option<String>,
     args: Vec<Located>,
     ret: Vec<Located>,
+    /// Where a one-liner has arguments of both sides: the number of each in the line, those of
+    /// `args` first. Their default names say it, as in ftrace.
+    numbers: Option<Vec<usize>>,
     filter: Option<Located>,
     actions: Option<Vec<Located>>,
     maxactive: u32,
@@ -60,11 +65,13 @@ impl Draft {
         Self {
             place,
             kind: Kind::Entry,
+            is_kind_known: true,
             kind_at,
             name: None,
             group: None,
             args: Vec::new(),
             ret: Vec::new(),
+            numbers: None,
             filter: None,
             actions: None,
             maxactive: 0,
@@ -84,12 +91,16 @@ impl Draft {
         draft.name = line.event.map(|range| text.slice(range));
         draft.group = line.group.map(|range| text.value[range].to_owned());
         draft.maxactive = line.maxactive.map_or(0, |(number, _)| number);
-        let args = line.args.into_iter().map(|range| text.slice(range)).collect();
+        let args = line.args.into_iter().map(|range| text.slice(range));
         match line.kind {
-            Kind::Entry => draft.args = args,
+            Kind::Entry => draft.args = args.collect(),
             // As in the kernel: what can be read at the return is; arguments are read at the entry.
             Kind::Return | Kind::Call => {
-                (draft.args, draft.ret) = args.into_iter().partition(|arg| arg.value.contains("$arg"));
+                let (entry, back): (Vec<_>, Vec<_>) =
+                    args.enumerate().partition(|(_, arg)| arg.value.contains("$arg"));
+                draft.numbers = Some(entry.iter().chain(&back).map(|(number, _)| *number).collect());
+                draft.args = entry.into_iter().map(|(_, arg)| arg).collect();
+                draft.ret = back.into_iter().map(|(_, arg)| arg).collect();
             }
         }
         Ok(draft)
@@ -149,6 +160,7 @@ impl Draft {
         }
         let mut draft = Self::at(place?);
         (draft.args, draft.ret, draft.name) = (args, ret, name);
+        draft.is_kind_known = kind.is_some() || table.get("kind").is_none();
         if let Some((kind, span)) = kind {
             (draft.kind, draft.kind_at) = (kind, span);
         }
@@ -160,10 +172,11 @@ impl Draft {
         let span = table.key_span("maxactive").unwrap_or_default();
         if self.maxactive != 0 {
             report.error(span, "'maxactive' is in def already");
-        } else if self.kind == Kind::Entry && maxactive != 0 {
-            report.warning(
+        } else if self.kind == Kind::Entry && self.is_kind_known && maxactive != 0 {
+            report.error(
                 span,
-                "'maxactive' means nothing here; only kind = \"return\" and \"call\" follow calls",
+                "'maxactive' is how many calls are followed, and kind \"entry\" follows none; \
+                 write kind = \"return\" or kind = \"call\"",
             );
         }
         self.maxactive = maxactive as u32;
@@ -180,8 +193,11 @@ impl Draft {
             report.syntax(name, e);
         }
         let place = self.place(&mut lacks, report);
-        let args = parse_args(&self.args, 0, &mut lacks, report);
-        let ret = parse_args(&self.ret, self.args.len(), &mut lacks, report);
+        let mut numbers =
+            self.numbers.clone().unwrap_or_else(|| (0..self.args.len() + self.ret.len()).collect());
+        let ret_numbers = numbers.split_off(self.args.len());
+        let args = parse_args(&self.args, &numbers, &mut lacks, report);
+        let ret = parse_args(&self.ret, &ret_numbers, &mut lacks, report);
         self.check_arg_count(report);
         let filter = self
             .filter
@@ -326,6 +342,8 @@ impl Draft {
         let at = match (self.kind, &spec.place.target) {
             (Kind::Return, _) => At::Return,
             (Kind::Call, _) => At::Call,
+            // Wrong, and said already; whatever is right for some kind is not wrong besides.
+            _ if !self.is_kind_known || !spec.ret.is_empty() => At::Call,
             (_, Target::Symbol { offset: 1.., .. } | Target::Line { .. } | Target::Usdt { .. }) => At::Inside,
             (_, Target::Symbol { .. } | Target::FileOffset(_)) => At::Entry,
         };
@@ -398,11 +416,16 @@ fn parsed(args: Vec<Parsed>) -> Vec<FetchArg> {
     args.into_iter().flatten().collect()
 }
 
-/// Parses fetch arguments; the first is number `from` of the probe.
-fn parse_args(texts: &[Located], from: usize, lacks: &mut Lacks, report: &mut Report<'_>) -> Vec<Parsed> {
+/// Parses fetch arguments; `numbers` are theirs in the probe.
+fn parse_args(
+    texts: &[Located],
+    numbers: &[usize],
+    lacks: &mut Lacks,
+    report: &mut Report<'_>,
+) -> Vec<Parsed> {
     let mut args = Vec::with_capacity(texts.len());
-    for (i, text) in texts.iter().enumerate() {
-        let arg = fetch::parse_arg(&text.value).map(|arg| arg.with_default_name(from + i));
+    for (text, number) in texts.iter().zip(numbers) {
+        let arg = fetch::parse_arg(&text.value).map(|arg| arg.with_default_name(*number));
         if let Ok(arg) = &arg
             && let Some(what) = arg.not_yet()
         {

@@ -160,6 +160,8 @@ fn one_liners() {
         ("r:done libc.so.6:openat fd=$retval:s32", "done", None, Kind::Return, "libc.so.6:openat", "/fd", 0),
         ("r12 :f $retval", "f__return", None, Kind::Return, ":f", "/arg1", 12),
         ("r3:x :f a=$arg1 b=$retval", "x", None, Kind::Return, ":f", "a/b", 3),
+        // Numbered as they stand, fetched as they can be.
+        ("r :f $retval $arg1 %ax", "f__return", None, Kind::Return, ":f", "arg2/arg1 arg3", 0),
         ("p:x :f%return $retval", "x", None, Kind::Return, ":f", "/arg1", 0),
         (":f%return $retval", "f__return", None, Kind::Return, ":f", "/arg1", 0),
         ("libc.so.6:openat", "openat", None, Kind::Entry, "libc.so.6:openat", "", 0),

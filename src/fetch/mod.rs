@@ -12,12 +12,16 @@
 //!   pointer, so it means what `+0($arg2):string` means. ftrace has no meaning for it.
 //! * `%ax` is the whole register, as in ftrace; its parts are `%eax`, `%al`, `%ah`, and
 //!   `%r8d`, `%r8w`, `%r8b`. A part is zero-extended.
-//! * `$tid` and `$ts` (CLOCK_MONOTONIC, ns) are ours.
+//! * `$tid`, `$ts` (CLOCK_MONOTONIC, ns) and `$latency` (ns from entry to return) are ours.
+//!
+//! A probe of returns has arguments of two sides in one program: those of the entry are fetched
+//! into a record that is put away until the call returns, when the others are appended.
 //!
 //! Nothing here knows a process: `Memory` is given, and is an array in the tests.
 
 pub mod arg;
 mod compile;
+mod compile_filter;
 mod eval;
 pub mod filter;
 mod filter_eval;

@@ -1,15 +1,15 @@
 //! Who uses a probed place, and what is done for them at a hit.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use crossbeam::utils::CachePadded;
 
-use crate::fetch::{EventProgram, HitInput};
+use crate::fetch::EventProgram;
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
-use crate::hit::memory::SafeMemory;
+use crate::hit::latency::LatencyCounts;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{asm, clock, jprobe, output};
+use crate::hit::{asm, clock, jprobe, output, returning, vectors};
 
 /// The exact counts of the summary.
 #[derive(Default)]
@@ -24,19 +24,40 @@ pub struct Counters {
     pub sampled_out: AtomicU64,
     /// Ran, but its event could not be written.
     pub lost: AtomicU64,
+    /// Followed calls that came back. `hits` counts those that were followed.
+    pub returns: AtomicU64,
+    /// Followed calls that were left by longjmp, by an exception, with their thread.
+    pub unwound: AtomicU64,
+    /// Those of the unwound that may yet return (see `shadow`).
+    pub doubtful: AtomicU64,
 }
 
 impl Counters {
     /// Zeroes them (in a fork child, whose counts are its own).
     pub fn reset(&self) {
-        for counter in [&self.hits, &self.nmissed, &self.filtered, &self.sampled_out, &self.lost] {
+        let entries = [&self.hits, &self.nmissed, &self.filtered, &self.sampled_out, &self.lost];
+        let returns = [&self.returns, &self.unwound, &self.doubtful];
+        for counter in entries.iter().chain(&returns) {
             counter.store(0, Relaxed);
         }
     }
 }
 
+/// Which side of a call an event is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Before the instruction at the place.
+    Entry,
+    /// When the function returns.
+    Return,
+    /// The same, with the time of the call.
+    Call,
+}
+
 /// What a probe from a config does at a hit.
 pub struct EventRole {
+    /// When.
+    pub side: Side,
     /// Fetch arguments and filter.
     pub program: EventProgram,
     /// `action = ["log"]`.
@@ -114,6 +135,14 @@ pub struct Consumer {
     pub crash_signal: AtomicI32,
     /// And its address.
     pub crash_address: AtomicU64,
+    /// Most calls followed at once; 0 is no limit of its own.
+    pub maxactive: u32,
+    /// Calls followed now, kept where there is a limit.
+    pub active: AtomicU32,
+    /// The times of its calls, where they are wanted.
+    pub latency: Option<Box<LatencyCounts>>,
+    /// The function returns twice, first in a child that borrows its parent's memory (vfork).
+    pub returns_twice: bool,
     /// The next in the list of all consumers with counts of their own.
     pub next: AtomicPtr<Consumer>,
 }
@@ -151,6 +180,10 @@ impl Consumer {
             taken: AtomicU64::new(0),
             crash_signal: AtomicI32::new(0),
             crash_address: AtomicU64::new(0),
+            maxactive: 0,
+            active: AtomicU32::new(0),
+            latency: None,
+            returns_twice: false,
             next: AtomicPtr::new(std::ptr::null_mut()),
         }
     }
@@ -169,8 +202,15 @@ impl Consumer {
 
     /// Calls followed that have neither returned nor been unwound.
     #[must_use]
-    pub const fn outstanding(&self) -> u64 {
-        0
+    pub fn outstanding(&self) -> u64 {
+        let counters = &self.counters;
+        let [hits, returns, unwound, doubtful] =
+            [&counters.hits, &counters.returns, &counters.unwound, &counters.doubtful]
+                .map(|c| c.load(SeqCst));
+        match self.role {
+            Role::Return(_) => hits.wrapping_sub(returns).wrapping_sub(unwound).wrapping_add(doubtful),
+            _ => 0,
+        }
     }
 
     /// Whether it has something to do after the instruction.
@@ -202,7 +242,11 @@ impl Consumer {
     /// Runs the consumer for one hit. Signal-safe.
     pub fn run(&self, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
         match &self.role {
-            Role::Event(event) => self.run_event(event, hit, thread),
+            Role::Event(event) if event.side == Side::Entry => self.run_event(event, hit, thread),
+            Role::Event(event) => {
+                returning::follow_for_event(self, event, hit, thread);
+                Flow::Continue
+            }
             Role::Handlers(up) => {
                 // SAFETY: alive: the struct is registered and unchanged.
                 let (handler, nhit) = unsafe { ((**up).pre_handler, &(**up).nhit) };
@@ -213,41 +257,50 @@ impl Consumer {
                 }
             }
             Role::Jump(jp) => jprobe::run(self, *jp, hit, thread),
-            Role::Return(_) | Role::Replace(_) | Role::Internal(_) => Flow::Continue,
+            Role::Return(rp) => {
+                returning::follow_for_handlers(self, *rp, hit, thread);
+                Flow::Continue
+            }
+            Role::Replace(_) | Role::Internal(_) => Flow::Continue,
         }
     }
 
     fn run_event(&self, event: &EventRole, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
         // SAFETY: this thread's own cell; consumers never nest.
         let record = unsafe { &mut *thread.record.get() };
+        record.clear();
         let mut ts_ns = 0;
         if event.log || !event.program.is_empty() {
             ts_ns = clock::now_ns();
         }
         if !event.program.is_empty() {
-            let input = HitInput {
-                regs: hit.regs,
-                memory: &SafeMemory,
-                comm: thread.comm(),
-                tid: thread.tid.load(Relaxed) as u32,
-                ts_ns,
-                latency_ns: 0,
-            };
-            record.clear();
+            let input = hit.input(thread, ts_ns, 0);
             event.program.fetch(&input, record);
             if event.program.has_filter() && !event.program.accepts(record, &input) {
                 self.counters.filtered.fetch_add(1, Relaxed);
                 return Flow::Continue;
             }
-        } else {
-            record.clear();
         }
         if !self.is_taken() {
             self.counters.sampled_out.fetch_add(1, Relaxed);
             return Flow::Continue;
         }
         self.counters.hits.fetch_add(1, Relaxed);
-        if event.log && !output::event(self, &event.program, record, hit, thread, ts_ns) {
+        self.act(event, hit, thread, ts_ns, None)
+    }
+
+    /// The actions of an event whose record is made.
+    pub(super) fn act(
+        &self,
+        event: &EventRole,
+        hit: &mut Hit<'_>,
+        thread: &'static ThreadState,
+        ts_ns: u64,
+        latency_ns: Option<u64>,
+    ) -> Flow {
+        // SAFETY: this thread's own cell; consumers never nest.
+        let record = unsafe { &*thread.record.get() };
+        if event.log && !output::event(self, &event.program, record, hit, thread, ts_ns, latency_ns) {
             self.counters.lost.fetch_add(1, Relaxed);
         }
         let mut flow = Flow::Continue;
@@ -261,7 +314,7 @@ impl Consumer {
     }
 
     /// `sample` and `limit`: whether this execution is one that counts.
-    fn is_taken(&self) -> bool {
+    pub(super) fn is_taken(&self) -> bool {
         if self.sample > 1 && !(self.seen.fetch_add(1, Relaxed) + 1).is_multiple_of(self.sample) {
             return false;
         }
@@ -276,8 +329,9 @@ impl Consumer {
         thread: &'static ThreadState,
     ) -> Flow {
         let before = *hit.regs;
+        let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
-        match guarded(thread, handler as usize, up as usize, regs as usize, 0) {
+        match guarded(thread, on_trap, handler as usize, up as usize, regs as usize, 0) {
             Some(0) => {
                 // Only a handler that says so moves rip.
                 hit.regs.rip = before.rip;
@@ -301,8 +355,9 @@ impl Consumer {
         // SAFETY: alive: the struct is registered and unchanged.
         let Some(handler) = (unsafe { (*up).post_handler }) else { return };
         let before = *hit.regs;
+        let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
-        if guarded(thread, handler as usize, up as usize, regs as usize, 0).is_none() {
+        if guarded(thread, on_trap, handler as usize, up as usize, regs as usize, 0).is_none() {
             *hit.regs = before;
             self.crashed(up, hit, thread);
         }
@@ -313,8 +368,10 @@ impl Consumer {
         let Some(up) = self.role.up() else { return false };
         // SAFETY: alive: the struct is registered and unchanged.
         let Some(handler) = (unsafe { (*up).fault_handler }) else { return false };
+        let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
-        guarded(thread, handler as usize, up as usize, regs as usize, signal as usize).is_some_and(|r| r != 0)
+        guarded(thread, on_trap, handler as usize, up as usize, regs as usize, signal as usize)
+            .is_some_and(|r| r != 0)
     }
 
     /// A handler crashed: its fault_handler may deal with it; else the probe is disabled and the
@@ -325,8 +382,10 @@ impl Consumer {
         // SAFETY: alive: the struct is registered and unchanged.
         if let Some(handler) = unsafe { (*up).fault_handler } {
             let before = *hit.regs;
+            let on_trap = hit.is_trap();
             let regs = std::ptr::from_mut(hit.regs);
-            let result = guarded(thread, handler as usize, up as usize, regs as usize, signal as usize);
+            let result =
+                guarded(thread, on_trap, handler as usize, up as usize, regs as usize, signal as usize);
             if result.is_some_and(|r| r != 0) {
                 return;
             }
@@ -343,12 +402,27 @@ impl Consumer {
 }
 
 /// Calls `function(a, b, c)` so that a fault in it comes back as `None`, with errno as it was.
-pub(super) fn guarded(thread: &ThreadState, function: usize, a: usize, b: usize, c: usize) -> Option<i32> {
+pub(super) fn guarded(
+    thread: &ThreadState,
+    on_trap: bool,
+    function: usize,
+    a: usize,
+    b: usize,
+    c: usize,
+) -> Option<i32> {
     let errno = clock::errno_cell();
     // SAFETY: the thread's own errno.
     let saved = unsafe { *errno };
     // SAFETY: the handler has the signature the header gives; faults are recovered.
-    let result = unsafe { asm::uprobe_guarded_call(function, a, b, c, thread.recovery.as_ptr()) };
+    let result = unsafe {
+        let recovery = thread.recovery.as_ptr();
+        // On a trap the kernel keeps the vector registers; a return has nobody else to do it.
+        if !on_trap {
+            vectors::uprobe_guarded_call_vectors(function, a, b, c, recovery)
+        } else {
+            asm::uprobe_guarded_call(function, a, b, c, recovery)
+        }
+    };
     // SAFETY: as above.
     unsafe { *errno = saved };
     (result != i64::MIN).then_some(result as i32)
@@ -360,6 +434,9 @@ pub fn reset_all() {
     // SAFETY: listed consumers live for ever.
     while let Some(current) = unsafe { consumer.as_ref() } {
         current.counters.reset();
+        if let Some(latency) = &current.latency {
+            latency.reset();
+        }
         current.seen.store(0, Relaxed);
         current.taken.store(0, Relaxed);
         consumer = current.next.load(Acquire);

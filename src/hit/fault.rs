@@ -117,7 +117,7 @@ unsafe fn displaced_faulted(found: InSlot, signal: i32, info: *mut SignalInfo, c
         SlotPc::Before => point.at,
         SlotPc::After { .. } => point.next(),
     };
-    let mut hit = Hit { regs, context, point, after: None };
+    let mut hit = Hit::at_trap(regs, context, point);
     report(&mut hit, thread, post, signal, info);
 }
 

@@ -94,6 +94,7 @@ pub fn event(
     hit: &Hit<'_>,
     thread: &'static ThreadState,
     ts_ns: u64,
+    latency_ns: Option<u64>,
 ) -> bool {
     let head = EventHead {
         name: &consumer.name,
@@ -104,8 +105,9 @@ pub fn event(
         comm: thread.comm(),
         cpu: asm::cpu_number(),
         ts_ns,
-        caller: None,
-        latency_ns: None,
+        // At a return, where it goes.
+        caller: (!hit.is_trap()).then_some(hit.regs.rip),
+        latency_ns,
     };
     // SAFETY: this thread's own cell; events never nest.
     let line = unsafe { &mut *thread.line.get() };

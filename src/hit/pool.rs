@@ -165,7 +165,10 @@ mod tests {
                         std::thread::yield_now();
                         for unit in [a, b] {
                             // SAFETY: as above.
-                            assert_eq!(unsafe { *(address(unit) as *mut u64).add(1) }, mark + u64::from(unit));
+                            assert_eq!(
+                                unsafe { *(address(unit) as *mut u64).add(1) },
+                                mark + u64::from(unit)
+                            );
                             give(unit, 0);
                         }
                     }

@@ -13,19 +13,23 @@
 //! stack: no system call but for an event's write, no AVX, and asynchronous signals are set aside while
 //! it runs.
 
-use std::sync::atomic::Ordering::*;
+use std::sync::atomic::{AtomicBool, Ordering::*};
 
 use crate::hit::consumer::Consumer;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::ProbePoint;
 use crate::hit::shadow::{Frame, ReturnInstance};
 use crate::hit::thread::ThreadState;
+use crate::hit::ticks::ticks;
 use crate::hit::trap::Hit;
-use crate::hit::{clock, pool, process, stubs, thread};
+use crate::hit::{pool, process, stubs, thread};
 use crate::regs::{Memory, Regs};
 
 /// Most calls at one slot: a chain of tail calls among followed functions has no other bound.
 const LONGEST_CHAIN: usize = 64;
+
+/// Whether any function is followed that returns twice, see [`Consumer::returns_twice`].
+static TWICE_FOLLOWED: AtomicBool = AtomicBool::new(false);
 
 /// What one hit knows of the frame it may follow.
 #[derive(Clone, Copy, Default)]
@@ -52,6 +56,11 @@ pub enum Following {
 #[must_use]
 pub fn prepare() -> bool {
     pool::start()
+}
+
+/// A function is going to be followed that returns twice. Not at a hit.
+pub fn expect_second_returns() {
+    TWICE_FOLLOWED.store(true, Release);
 }
 
 /// The frame of this hit, where its return can be followed.
@@ -101,7 +110,7 @@ pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, runs: bool) {
     }
     let landing = stubs::landing(stub).to_le_bytes();
     if runs && (chained || SafeMemory.write(frame.slot, &landing) == landing.len()) {
-        frame.start(thread, count, clock::ticks());
+        frame.start(thread, count, ticks());
         return;
     }
     frame.undo(thread, count, |instance| {
@@ -116,7 +125,7 @@ pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, runs: bool) {
 /// # Safety
 /// Called by `uprobe_ret_common` only.
 pub unsafe extern "C-unwind" fn on_return(regs: *mut Regs) {
-    let now = clock::ticks();
+    let now = ticks();
     // SAFETY: the caller's own image.
     let regs = unsafe { &mut *regs };
     let stub = stubs::landed(regs.rip);
@@ -130,12 +139,14 @@ pub unsafe extern "C-unwind" fn on_return(regs: *mut Regs) {
 
 fn land(regs: &mut Regs, stub: u32, thread: &'static ThreadState, now: u64) {
     let frame = Frame::at(thread, regs.rsp.wrapping_sub(8));
-    // SAFETY: an instance's consumer is not freed before it is done.
-    let returns_twice = |instance: &ReturnInstance| unsafe { (*instance.consumer).returns_twice };
-    if frame.any(thread, returns_twice) && process::is_borrowed() {
-        // vfork, in the child: the parent's return is the one that counts.
-        frame.pin(thread);
-        return;
+    if TWICE_FOLLOWED.load(Relaxed) {
+        // SAFETY: an instance's consumer is not freed before it is done.
+        let returns_twice = |instance: &ReturnInstance| unsafe { (*instance.consumer).returns_twice };
+        if frame.any(thread, returns_twice) && process::is_borrowed() {
+            // vfork, in the child: the parent's return is the one that counts.
+            frame.pin(thread);
+            return;
+        }
     }
     frame.land(thread, stub, now, |instance, nested| {
         // SAFETY: as above.

@@ -355,9 +355,10 @@ fn own_bounds(slot: u64) -> Option<(u64, u64)> {
     for from in (0..DESCRIPTOR).step_by(256) {
         let n = SafeMemory.read(base + from as u64, &mut window);
         let word = |at: usize| {
-            window.get(at..at + 8).filter(|_| at + 8 <= n).map(|bytes| {
-                bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
-            })
+            window
+                .get(at..at + 8)
+                .filter(|_| at + 8 <= n)
+                .map(|bytes| bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte)))
         };
         for at in (0..256).step_by(8) {
             let (Some(low), Some(size)) = (word(at), word(at + 8)) else { break };
@@ -452,7 +453,13 @@ impl Frame {
     /// by then. Of a chain of tail calls the last comes first; of one function's the order is that of
     /// registration.
     #[inline]
-    pub fn land(self, thread: &ThreadState, stub: u32, now: u64, mut fire: impl FnMut(&mut ReturnInstance, u64)) {
+    pub fn land(
+        self,
+        thread: &ThreadState,
+        stub: u32,
+        now: u64,
+        mut fire: impl FnMut(&mut ReturnInstance, u64),
+    ) {
         if self.is_own && land_own(thread, self.slot, stub, now, &mut fire) {
             return;
         }

@@ -56,10 +56,10 @@ global_asm!(
     ".hidden uprobe_stub_pool",
     ".type uprobe_stub_pool,@function",
     "uprobe_stub_pool:",
-    ".set uprobe_stub_entry, uprobe_stub_table",
+    // Stubs and entries have the same size: the distance is the same for all.
     ".rept {stubs}",
-    "call qword ptr [rip + uprobe_stub_entry]",
-    ".set uprobe_stub_entry, uprobe_stub_entry + 16",
+    ".byte 0xff, 0x15", // call [rip + distance]
+    ".long uprobe_stub_table - . + (. - uprobe_stub_pool) - 6",
     "call uprobe_ret_common",
     ".byte 0xe9",
     ".long uprobe_ret_tail - . - 4",

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, 
 
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::frame::SignalInfo;
+use crate::hit::shadow::OwnStack;
 use crate::hit::{asm, process};
 use crate::regs::Regs;
 use crate::sys;
@@ -102,6 +103,8 @@ pub struct ThreadState {
     pub pending: AtomicU32,
     /// Set while `comm` holds the thread's name.
     pub comm_known: AtomicBool,
+    /// Its own stack, and the calls followed there.
+    pub stack: OwnStack,
     /// Displaced instructions in flight.
     pub steps: [StepRecord; STEPS],
     /// The siginfo of the pending ones.
@@ -234,6 +237,7 @@ impl ThreadState {
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
         self.comm_known.store(false, Relaxed);
+        self.stack.reset();
         for step in &self.steps {
             step.slot.store(0, Relaxed);
         }

@@ -2,10 +2,12 @@
 
 use std::sync::atomic::Ordering::*;
 
+use crate::fetch::HitInput;
 use crate::hit::consumer::{ConsumerList, Flow, Role};
 use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_BREAKPOINT};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
+use crate::hit::returns::{self, Following};
 use crate::hit::thread::{AfterCall, PROTECTED_MASK, ThreadState};
 use crate::hit::{actions, fault, point, process, slots, thread};
 use crate::insn::{SlotKind, Way};
@@ -15,12 +17,38 @@ use crate::regs::{Memory, Regs};
 pub struct Hit<'a> {
     /// The registers; rip is the place.
     pub regs: &'a mut Regs,
-    /// The signal frame they are in.
+    /// The signal frame they are in; null at a return, which has none.
     pub context: *mut SignalContext,
     /// The place.
     pub point: &'a ProbePoint,
     /// Set by a gate that has something to do after the system call: makes it a step.
     pub after: Option<AfterCall>,
+    /// Whether its return is followed.
+    pub following: Following,
+}
+
+impl<'a> Hit<'a> {
+    /// A trap at `point`.
+    pub const fn at_trap(regs: &'a mut Regs, context: *mut SignalContext, point: &'a ProbePoint) -> Self {
+        Self { regs, context, point, after: None, following: Following::NotLooked }
+    }
+
+    /// The return of the function at `point`.
+    pub const fn at_return(regs: &'a mut Regs, point: &'a ProbePoint) -> Self {
+        Self::at_trap(regs, std::ptr::null_mut(), point)
+    }
+
+    /// Whether a signal frame holds what our own code may clobber.
+    #[must_use]
+    pub const fn is_trap(&self) -> bool {
+        !self.context.is_null()
+    }
+
+    /// What fetch arguments and filters read.
+    pub fn input<'b>(&'b self, thread: &'b ThreadState, ts_ns: u64, latency_ns: u64) -> HitInput<'b> {
+        let tid = thread.tid.load(Relaxed) as u32;
+        HitInput { regs: self.regs, memory: &SafeMemory, comm: thread.comm(), tid, ts_ns, latency_ns }
+    }
 }
 
 /// The kernel calls this for SIGTRAP.
@@ -104,7 +132,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
     // SAFETY: the caller's promise; nobody else touches the frame.
     let regs = unsafe { &mut (*context).regs };
     regs.rip = found.at;
-    let mut hit = Hit { regs, context, point: found, after: None };
+    let mut hit = Hit::at_trap(regs, context, found);
     let Some(thread) = thread::current() else {
         displace(&mut hit, None, std::ptr::null_mut());
         return true;
@@ -114,6 +142,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
     // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
     let list = unsafe { list_pointer.as_ref() };
     let handled = list.map_or(Flow::Continue, |list| run_all(list, &mut hit, thread));
+    returns::follow(&mut hit, thread, handled != Flow::RipChanged);
     if handled == Flow::Continue {
         let nested = !thread.running.load(Relaxed).is_null() || thread.library.load(Relaxed) > 0;
         let post = if nested || !list.is_some_and(|list| list.wants_post) {
@@ -223,7 +252,7 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
     }
     thread.enter();
     let post = record.consumers.load(Relaxed);
-    let mut hit = Hit { regs, context, point: found, after: None };
+    let mut hit = Hit::at_trap(regs, context, found);
     run_posts(post, &mut hit, thread);
     record.slot.store(0, Release);
     thread.leave();

@@ -8,6 +8,7 @@
 
 mod api;
 mod commit;
+mod consumers;
 pub mod denied;
 mod instance;
 pub mod lock;

@@ -3,16 +3,12 @@
 use std::ffi::CString;
 use std::sync::atomic::Ordering::*;
 
-use crate::addr::{FileOffset, LinkAddr, RuntimeAddr};
-use crate::config::{Action, ProbeSpec};
+use crate::addr::RuntimeAddr;
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::fetch::{self, At};
-use crate::hit::c_structs::CUprobe;
-use crate::hit::consumer::{Consumer, EventRole, Role};
 use crate::hit::point::ProbePoint;
 use crate::place::{ObjectPattern, Target};
-use crate::probe::api::is_entry;
+use crate::probe::consumers;
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{MappedFiles, Module};
 use crate::probe::registry::Registry;
@@ -188,27 +184,19 @@ impl Registry {
         let name = self.unique_name(name, number);
         let request = self.requests[number].as_mut().expect("resolving it");
         let at = request.at.clone();
-        let (consumer, enabled, refusal) = match &mut request.maker {
-            Maker::Spec(spec, plugins) => match event_role(spec, plugins, module, resolved) {
-                Ok(role) => {
-                    let mut consumer = Consumer::new(Role::Event(Box::new(role)), name.clone(), at);
-                    consumer.sample = spec.sample;
-                    consumer.limit = spec.limit;
-                    let consumer: &'static Consumer = Box::leak(Box::new(consumer));
-                    consumer.keep_counts();
-                    (std::ptr::from_ref(consumer), spec.enabled, None)
-                }
-                Err(refusal) => {
-                    let role = Role::Event(Box::new(EventRole::idle()));
-                    let consumer = Box::leak(Box::new(Consumer::new(role, name.clone(), at)));
-                    (std::ptr::from_ref(consumer), spec.enabled, Some(refusal))
-                }
-            },
-            Maker::Api(api) => {
-                let consumer = Consumer::new(api.role(), name.clone(), at);
-                let refusal = api.refusal(file, resolved);
-                (Box::into_raw(Box::new(consumer)).cast_const(), api.starts_enabled(), refusal)
+        let (made, enabled) = match &request.maker {
+            Maker::Spec(spec, plugins) => {
+                let made = consumers::of_spec(spec, plugins, module, file, resolved, &name, &at);
+                (made.map(consumers::keep), spec.enabled)
             }
+            Maker::Api(api) => {
+                let made = consumers::of_api(*api, file, resolved, &name, &at);
+                (made.map(|made| Box::into_raw(Box::new(made)).cast_const()), api.starts_enabled())
+            }
+        };
+        let (consumer, refusal) = match made {
+            Ok(consumer) => (consumer, None),
+            Err(refusal) => (consumers::idle(&request.maker, &name, &at), Some(refusal)),
         };
         let instance = Instance {
             request: number,
@@ -260,82 +248,6 @@ fn instance_name(request: &Request, resolved: &Resolved, index: usize, of: usize
             if n == 0 { request.name.clone() } else { format!("{}_{n}", request.name) }
         }
         _ => request.name.clone(),
-    }
-}
-
-impl EventRole {
-    /// Does nothing: the consumer of a probe that is refused.
-    fn idle() -> Self {
-        Self {
-            program: fetch::EventProgram::default(),
-            log: false,
-            plugins: Vec::new(),
-            plugin_probe: Box::new(empty_probe()),
-        }
-    }
-}
-
-fn empty_probe() -> CUprobe {
-    CUprobe {
-        pathname: std::ptr::null(),
-        symbol_name: std::ptr::null(),
-        offset: 0,
-        addr: std::ptr::null_mut(),
-        pre_handler: None,
-        post_handler: None,
-        fault_handler: None,
-        data: std::ptr::null_mut(),
-        nhit: Default::default(),
-        nmissed: Default::default(),
-        flags: Default::default(),
-        reserved0: 0,
-        opaque: [std::ptr::null_mut(); 4],
-    }
-}
-
-/// Compiles what a config's probe does at a hit in `module`.
-fn event_role(
-    spec: &ProbeSpec,
-    plugins: &[crate::hit::c_structs::PreHandler],
-    module: &Module,
-    resolved: &Resolved,
-) -> Result<EventRole, Refusal> {
-    let at = if is_entry(resolved) { At::Entry } else { At::Inside };
-    let mut program = fetch::compile(&spec.args, &spec.ret, spec.filter.as_ref(), at)
-        .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
-    if program.needs_binding() {
-        let bytes = module_offsets(module);
-        program
-            .bind(&|offset| bytes(offset))
-            .map_err(|offset| Refusal::BadFetch { why: format!("file offset {offset:#x} is not loaded") })?;
-    }
-    let mut probe = empty_probe();
-    // The plugin may look at the names; they live as long as the probe, which is for ever.
-    probe.pathname = leak(&module.path.display().to_string());
-    if let Target::Symbol { pattern: crate::place::SymbolPattern::Exact(name), offset } = &spec.place.target {
-        probe.symbol_name = leak(name);
-        probe.offset = *offset;
-    }
-    Ok(EventRole {
-        program,
-        log: spec.actions.contains(&Action::Log),
-        plugins: plugins.to_vec(),
-        plugin_probe: Box::new(probe),
-    })
-}
-
-fn leak(text: &str) -> *const libc::c_char {
-    CString::new(text).map_or(std::ptr::null(), |text| text.into_raw().cast_const())
-}
-
-/// File offset to runtime address, through the module's file.
-fn module_offsets(module: &Module) -> impl Fn(FileOffset) -> Option<RuntimeAddr> + use<> {
-    let file = elf::FileSource::open(&MappedFiles, &module.path)
-        .and_then(|bytes| ElfFile::parse(&module.path, bytes).ok());
-    let bias = module.bias;
-    move |offset| {
-        let link: LinkAddr = file.as_ref()?.link_of(offset)?;
-        Some(link.at(bias))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::config::{Kind as ConfigKind, SummaryFormat};
 use crate::error::Refusal;
 use crate::hit::consumer::Consumer;
 use crate::hit::point::ProbePoint;
-use crate::hit::{clock, output, process};
+use crate::hit::{clock, output, process, shadow};
 use crate::insn::Way;
 use crate::probe::{Instance, Maker, Registry, Request, State as ProbeState, lock};
 use crate::runtime::files;
@@ -27,6 +27,7 @@ pub fn finish() {
     }
     timebase::warn_of_drift();
     let done = lock::with_some_patience(|registry| {
+        shadow::sweep(None);
         let text = render(registry, settings.summary.format);
         match &settings.summary.path {
             None => output::write_stderr(text.as_bytes()),
@@ -131,6 +132,16 @@ fn of_instance<'a>(request: &'a Request, instance: &'a Instance, kind: Kind) -> 
     probe.filtered = counters.filtered.load(Relaxed);
     probe.sampled_out = counters.sampled_out.load(Relaxed);
     probe.lost = counters.lost.load(Relaxed);
+    if kind != Kind::Entry {
+        probe.returns = counters.returns.load(Relaxed);
+        probe.unwound = counters.unwound.load(Relaxed);
+        // Other threads go on meanwhile: what was loaded last is not less than its parts.
+        probe.hits = counters.hits.load(Relaxed).max(probe.returns + probe.unwound);
+        probe.in_flight = probe.hits - probe.returns - probe.unwound;
+    }
+    if let Some(latency) = &consumer.latency {
+        probe.latency = latency.read();
+    }
     probe
 }
 

@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::elf::{ElfFile, FileBytes, FileId, NoFiles};
 use crate::error::Refusal;
-use crate::hit::{actions, clock, consumer, gates as hit_gates, output, process, thread};
+use crate::hit::{actions, clock, consumer, gates as hit_gates, output, process, shadow, thread};
 use crate::place::ObjectPattern;
 use crate::probe::{Maker, Registry, State, lock};
 use crate::runtime::files::{self, Naming};
@@ -109,6 +109,7 @@ fn start_base() {
         process::page().start_ns.store(clock::now_ns(), Relaxed);
         hit_gates::start(report::finish, before_exec);
         actions::start(|_signal| report::finish());
+        note_main_stack();
         lock::start(Registry::new());
     });
 }
@@ -183,9 +184,11 @@ unsafe extern "C" fn after_fork() {
 
 /// A child with memory of its own: its counts, its clock, its files are its own.
 fn on_fork_child() {
+    shadow::after_fork_drop();
     thread::after_fork();
     actions::after_fork();
     consumer::reset_all();
+    shadow::after_fork_count();
     files::forget_report();
     process::page().start_ns.store(clock::now_ns(), Relaxed);
     if let Some(settings) = SETTINGS.get() {
@@ -241,6 +244,24 @@ fn replace_uprobes(envp: u64, by: Option<&CString>) -> u64 {
     }
     kept.push(std::ptr::null());
     Box::leak(kept.into_boxed_slice()).as_ptr() as u64
+}
+
+/// The main thread's stack: from where the kernel put the program's name, down as far as it may grow.
+fn note_main_stack() {
+    /// What "unlimited" means here: the kernel maps other things below at some distance.
+    const MOST: u64 = 1 << 36;
+    // SAFETY: reads the auxiliary vector.
+    let inside = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let maps = crate::code::read_maps().unwrap_or_default();
+    let Some(map) = crate::code::mapping_at(&maps, inside).filter(|_| inside != 0) else { return };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: one rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) } != 0 {
+        return;
+    }
+    let below = maps.iter().filter(|other| other.end <= map.start).map(|other| other.end).max();
+    let low = map.end.saturating_sub(limit.rlim_cur.min(MOST)).max(below.unwrap_or(1)).min(map.start);
+    shadow::note_main_stack(low, map.end);
 }
 
 /// The vDSO's clock_gettime: code the kernel maps, called without libc. 0 where there is none.
@@ -410,7 +431,6 @@ fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
     let mut requests = Vec::new();
     for spec in probes {
         let mut loaded = Vec::new();
-        let mut spec = spec;
         for action in &spec.actions {
             let Action::Call { plugin, function } = action else { continue };
             match plugins::load(plugin, function) {
@@ -421,9 +441,6 @@ fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
                     refused = true;
                 }
             }
-        }
-        if spec.kind != config::Kind::Entry && spec.not_yet.is_none() {
-            spec.not_yet = Some("a return probe");
         }
         requests.push((
             spec.place.clone(),

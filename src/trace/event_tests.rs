@@ -170,6 +170,31 @@ fn a_line_that_does_not_fit_ends_in_dots_and_json_stays_json() {
 }
 
 #[test]
+fn returns_name_the_caller_and_calls_their_latency() {
+    let comm = comm(b"x");
+    let arg = [parse_arg("fd=$retval:s32").unwrap()];
+    let program = compile(&[], &arg, None, At::Call).unwrap();
+    let mut record = RecordBuf::new();
+    record.push(|w| w.push_int(3, 4));
+    let returned = EventHead { caller: Some(0x55d0_c0ff_ee12), ..head(&comm) };
+    let [text, json] = printed(&returned, &program, &record);
+    assert!(text.ends_with(": (0x55d0c0ffee12 <- 0x7f00deadbeef) fd=3\n"), "{text}");
+    let tail = r#""address":"0x7f00deadbeef","caller":"0x55d0c0ffee12","args":{"fd":3}}"#;
+    assert!(json.ends_with(&format!("{tail}\n")), "{json}");
+    let timed = EventHead { latency_ns: Some(1234), ..returned };
+    let [text, json] = printed(&timed, &program, &record);
+    assert!(text.ends_with(") fd=3 latency=1234\n"), "{text}");
+    let tail = r#","caller":"0x55d0c0ffee12","latency_ns":1234,"args":{"fd":3}}"#;
+    assert!(json.ends_with(&format!("{tail}\n")), "{json}");
+    // Not twice.
+    let arg = [parse_arg("took=$latency:u64").unwrap()];
+    let program = compile(&[], &arg, None, At::Call).unwrap();
+    let [text, json] = printed(&timed, &program, &record);
+    assert!(text.ends_with(") took=3\n"), "{text}");
+    assert!(json.contains(r#""latency_ns":1234,"args":{"took":3}"#), "{json}");
+}
+
+#[test]
 fn numbers() {
     let mut line = LineBuf::new();
     for (value, width, expected) in [

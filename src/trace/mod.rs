@@ -7,6 +7,7 @@ pub mod line;
 pub mod record;
 pub mod summary;
 mod summary_json;
+mod summary_latency;
 mod summary_openmetrics;
 mod summary_table;
 pub mod template;

@@ -414,6 +414,44 @@ mod tests {
     }
 
     #[test]
+    fn a_record_is_put_away_and_restored() {
+        let mut record = RecordBuf::new();
+        record.restore(&[]);
+        assert_eq!(record.as_bytes(), []);
+        assert!(record.push(|w| w.push_int(7, 8)));
+        let kept = record.as_bytes().to_vec();
+        assert!(record.push(|w| w.push_fault()));
+        record.restore(&kept);
+        assert_eq!(record.as_bytes(), kept);
+        assert!(record.push(|w| w.push_int(8, 1)));
+        // One that ends in a byte like FULL's is not full.
+        assert_eq!(record.view().count(), 2);
+        // A full one stays full, also where there is room.
+        record.restore(&[FAULT, FULL]);
+        assert!(!record.push(|w| w.push_fault()));
+        assert_eq!(record.as_bytes(), [FAULT, FULL]);
+        record.clear();
+        assert!(record.push(|w| w.push_fault()));
+    }
+
+    #[test]
+    fn what_is_too_long_to_restore_is_cut_between_values() {
+        let mut record = RecordBuf::new();
+        let bytes = [INT64, 1, 2, 3, 4, 5, 6, 7, 8].repeat(300);
+        record.restore(&bytes);
+        assert_eq!(record.view().count(), (RECORD_CAPACITY - 1) / 9);
+        assert!(record.view().is_full());
+        assert!(record.view().all(|v| v == Value::Int { raw: 0x0807_0605_0403_0201, width: 8 }));
+        // As long as a record can be, without its end.
+        record.restore(&[FAULT; RECORD_CAPACITY]);
+        assert_eq!(record.view().count(), RECORD_CAPACITY - 1);
+        assert!(record.view().is_full());
+        // And what is no value ends it.
+        record.restore(&[FAULT, 200, FAULT]);
+        assert_eq!(record.as_bytes(), [FAULT, FULL]);
+    }
+
+    #[test]
     fn an_array_keeps_the_elements_that_fit() {
         let mut record = RecordBuf::new();
         assert!(record.push(|w| w.push_array(64, |w, _| w.push_text(|_| TextRead::Cut))));

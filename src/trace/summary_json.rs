@@ -48,6 +48,7 @@ fn probe(out: &mut dyn Write, p: &ProbeSummary<'_>) -> fmt::Result {
     string_or_null(out, p.reason.as_deref().map(str::as_bytes))?;
     write!(out, ",\"hits\":{},\"returns\":{},\"nmissed\":{}", p.hits, p.returns, p.nmissed)?;
     write!(out, ",\"filtered\":{},\"sampled_out\":{},\"lost\":{}", p.filtered, p.sampled_out, p.lost)?;
+    write!(out, ",\"unwound\":{},\"in_flight\":{}", p.unwound, p.in_flight)?;
     latency(out, &p.latency)?;
     out.write_str(",\"hist\":{")?;
     for (i, (name, buckets)) in p.hist.iter().enumerate() {
@@ -66,7 +67,7 @@ fn latency(out: &mut dyn Write, l: &Latency) -> fmt::Result {
     write!(out, ",\"min_ns\":{},\"max_ns\":{}", l.min_ns, l.max_ns)?;
     write!(out, ",\"p50_ns\":{},\"p99_ns\":{},\"log2\":", l.p50_ns, l.p99_ns)?;
     numbers(out, &l.log2)?;
-    out.write_char('}')
+    write!(out, ",\"self_ns\":{}}}", l.self_ns)
 }
 
 fn numbers(out: &mut dyn Write, all: &[u64]) -> fmt::Result {

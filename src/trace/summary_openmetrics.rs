@@ -2,14 +2,16 @@
 
 use std::fmt::{self, Write};
 
-use super::summary::{ProbeSummary, State, Summary, write_escaped};
+use super::latency::bucket_range;
+use super::summary::{Kind, ProbeSummary, State, Summary, write_escaped};
 
 /// A counter family: its name, what it counts, and where it stands in the model.
 type Counter = (&'static str, &'static str, fn(&ProbeSummary<'_>) -> u64);
 
-const COUNTERS: [Counter; 6] = [
+const COUNTERS: [Counter; 7] = [
     ("hits", "Executions at which the probe's handler ran.", |p| p.hits),
     ("returns", "Returns seen.", |p| p.returns),
+    ("unwound", "Calls left without a return.", |p| p.unwound),
     ("nmissed", "Executions at which the handler could not run.", |p| p.nmissed),
     ("filtered", "Executions the filter turned away.", |p| p.filtered),
     ("sampled_out", "Executions left out by sample or limit.", |p| p.sampled_out),
@@ -34,6 +36,8 @@ pub fn openmetrics(summary: &Summary<'_>, out: &mut dyn Write) -> fmt::Result {
         for counter in &COUNTERS {
             family(out, &summary.probes, counter)?;
         }
+        in_flight(out, &summary.probes)?;
+        latency(out, &summary.probes)?;
     }
     out.write_str("# EOF\n")
 }
@@ -64,6 +68,70 @@ fn family(out: &mut dyn Write, probes: &[ProbeSummary<'_>], (name, help, value):
         writeln!(out, "}} {}", value(p))?;
     }
     Ok(())
+}
+
+fn in_flight(out: &mut dyn Write, probes: &[ProbeSummary<'_>]) -> fmt::Result {
+    out.write_str(
+        "# TYPE uprobe_in_flight gauge\n# HELP uprobe_in_flight Calls that had not returned yet.\n",
+    )?;
+    for p in probes {
+        out.write_str("uprobe_in_flight")?;
+        labels(out, p)?;
+        writeln!(out, "}} {}", p.in_flight)?;
+    }
+    Ok(())
+}
+
+/// The times of the timed calls; nothing where no probe times any.
+fn latency(out: &mut dyn Write, probes: &[ProbeSummary<'_>]) -> fmt::Result {
+    let timed = || probes.iter().filter(|p| p.kind == Kind::Call);
+    if timed().next().is_none() {
+        return Ok(());
+    }
+    out.write_str("# TYPE uprobe_latency_seconds histogram\n# UNIT uprobe_latency_seconds seconds\n")?;
+    out.write_str("# HELP uprobe_latency_seconds Times from entry to return.\n")?;
+    for p in timed() {
+        let mut count = 0u64;
+        for (index, n) in p.latency.log2.iter().enumerate() {
+            count = count.saturating_add(*n);
+            bucket(out, p)?;
+            // `le` includes its bound: the longest time the bucket counts, in whole nanoseconds.
+            seconds(out, bucket_range(index).1.saturating_sub(1))?;
+            writeln!(out, "\"}} {count}")?;
+        }
+        bucket(out, p)?;
+        writeln!(out, "+Inf\"}} {count}")?;
+        out.write_str("uprobe_latency_seconds_sum")?;
+        labels(out, p)?;
+        out.write_str("} ")?;
+        seconds(out, p.latency.sum_ns)?;
+        out.write_str("\nuprobe_latency_seconds_count")?;
+        labels(out, p)?;
+        writeln!(out, "}} {count}")?;
+    }
+    out.write_str("# TYPE uprobe_self_seconds counter\n# UNIT uprobe_self_seconds seconds\n")?;
+    out.write_str(
+        "# HELP uprobe_self_seconds Times from entry to return, without probed calls made in between.\n",
+    )?;
+    for p in timed() {
+        out.write_str("uprobe_self_seconds_total")?;
+        labels(out, p)?;
+        out.write_str("} ")?;
+        seconds(out, p.latency.self_ns)?;
+        out.write_char('\n')?;
+    }
+    Ok(())
+}
+
+/// Up to the value of `le`.
+fn bucket(out: &mut dyn Write, p: &ProbeSummary<'_>) -> fmt::Result {
+    out.write_str("uprobe_latency_seconds_bucket")?;
+    labels(out, p)?;
+    out.write_str(",le=\"")
+}
+
+fn seconds(out: &mut dyn Write, ns: u64) -> fmt::Result {
+    write!(out, "{}.{:09}", ns / 1_000_000_000, ns % 1_000_000_000)
 }
 
 /// The labels that name one probe, without the closing brace.

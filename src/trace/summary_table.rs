@@ -5,29 +5,33 @@
 
 use std::fmt::{self, Write};
 
-use super::summary::{ProbeSummary, State, Summary, file_name, write_escaped};
+use super::summary::{Kind, ProbeSummary, State, Summary, file_name, write_escaped};
+use super::summary_latency::latencies;
 
 /// Before each line.
-const PREFIX: &str = "uprobe: ";
+pub(super) const PREFIX: &str = "uprobe: ";
 /// Between two columns.
-const GAP: usize = 2;
+pub(super) const GAP: usize = 2;
 /// With more probes than this, those without a hit are only counted.
 const MOST_ROWS: usize = 40;
 
-/// A column of numbers, left out where all are zero.
+/// A column of numbers.
 struct Numbers {
     title: &'static str,
     value: fn(&ProbeSummary<'_>) -> u64,
-    always: bool,
+    /// Whether the column is there for the sake of this row.
+    needed: fn(&ProbeSummary<'_>) -> bool,
 }
 
-const NUMBERS: [Numbers; 6] = [
-    Numbers { title: "HITS", value: |p| p.hits, always: true },
-    Numbers { title: "RETURNS", value: |p| p.returns, always: false },
-    Numbers { title: "MISSED", value: |p| p.nmissed, always: false },
-    Numbers { title: "FILTERED", value: |p| p.filtered, always: false },
-    Numbers { title: "SAMPLED", value: |p| p.sampled_out, always: false },
-    Numbers { title: "LOST", value: |p| p.lost, always: false },
+const NUMBERS: [Numbers; 8] = [
+    Numbers { title: "HITS", value: |p| p.hits, needed: |_| true },
+    Numbers { title: "RETURNS", value: |p| p.returns, needed: |p| p.kind != Kind::Entry || p.returns > 0 },
+    Numbers { title: "UNWOUND", value: |p| p.unwound, needed: |p| p.unwound > 0 },
+    Numbers { title: "IN FLIGHT", value: |p| p.in_flight, needed: |p| p.in_flight > 0 },
+    Numbers { title: "MISSED", value: |p| p.nmissed, needed: |p| p.nmissed > 0 },
+    Numbers { title: "FILTERED", value: |p| p.filtered, needed: |p| p.filtered > 0 },
+    Numbers { title: "SAMPLED", value: |p| p.sampled_out, needed: |p| p.sampled_out > 0 },
+    Numbers { title: "LOST", value: |p| p.lost, needed: |p| p.lost > 0 },
 ];
 
 /// What the columns need, all rows considered.
@@ -59,7 +63,8 @@ pub fn table(summary: &Summary<'_>, out: &mut dyn Write) -> fmt::Result {
             line(out, row, &widths)?;
         }
     }
-    left_out(out, &summary.probes, rows.len())
+    left_out(out, &summary.probes, rows.len())?;
+    latencies(out, &mut rows)
 }
 
 fn heading(summary: &Summary<'_>, out: &mut dyn Write) -> fmt::Result {
@@ -96,7 +101,8 @@ impl Widths {
         };
         let numbers = std::array::from_fn(|i| {
             let column = NUMBERS.get(i)?;
-            (column.always || rows.iter().any(|p| (column.value)(p) > 0))
+            rows.iter()
+                .any(|p| (column.needed)(p))
                 .then(|| widest(column.title, &|p| digits((column.value)(p))))
         });
         Self {
@@ -171,16 +177,16 @@ fn place(out: &mut dyn Write, p: &ProbeSummary<'_>) -> fmt::Result {
     if p.offset > 0 { write!(out, "+{:#x}", p.offset) } else { Ok(()) }
 }
 
-fn digits(n: u64) -> usize {
+pub(super) fn digits(n: u64) -> usize {
     n.checked_ilog10().unwrap_or(0) as usize + 1
 }
 
-fn left(out: &mut dyn Write, word: &str, width: usize) -> fmt::Result {
+pub(super) fn left(out: &mut dyn Write, word: &str, width: usize) -> fmt::Result {
     out.write_str(word)?;
     spaces(out, width.saturating_sub(word.len()) + GAP)
 }
 
-fn spaces(out: &mut dyn Write, n: usize) -> fmt::Result {
+pub(super) fn spaces(out: &mut dyn Write, n: usize) -> fmt::Result {
     for _ in 0..n {
         out.write_char(' ')?;
     }
@@ -188,6 +194,6 @@ fn spaces(out: &mut dyn Write, n: usize) -> fmt::Result {
 }
 
 /// A table is for terminals: no control character of a file name reaches one.
-fn text(out: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
+pub(super) fn text(out: &mut dyn Write, bytes: &[u8]) -> fmt::Result {
     write_escaped(out, bytes, |out, c| out.write_char(if c.is_control() { '?' } else { c }))
 }

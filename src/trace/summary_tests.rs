@@ -65,6 +65,109 @@ fn table_of_one() {
     );
 }
 
+/// A call probe: 12 calls followed, of which one was left by longjmp and one had not returned.
+fn timed() -> ProbeSummary<'static> {
+    let mut log2 = [0; 64];
+    (log2[1], log2[10], log2[11], log2[13]) = (1, 2, 6, 1);
+    ProbeSummary {
+        kind: Kind::Call,
+        returns: 10,
+        unwound: 1,
+        in_flight: 1,
+        latency: Latency::from_buckets(10, 18_500, 1, 6_500, 12_345, &log2),
+        ..open()
+    }
+}
+
+#[test]
+fn table_of_returns() {
+    let quiet = ProbeSummary { kind: Kind::Return, hits: 0, ..open() };
+    assert_lines(
+        &text(table, vec![quiet]),
+        &[
+            "uprobe: summary of ls (pid 4242), 0.012 s, 1 probe",
+            "uprobe: NAME  HITS  RETURNS  STATE  METHOD  PLACE",
+            "uprobe: open     0        0  armed  boost   libc.so.6:openat",
+        ],
+    );
+}
+
+#[test]
+fn table_of_timed_calls() {
+    let other = ProbeSummary { name: "idle".into(), kind: Kind::Call, ..open() };
+    assert_lines(
+        &text(table, vec![timed(), other]),
+        &[
+            "uprobe: summary of ls (pid 4242), 0.012 s, 2 probes",
+            "uprobe: NAME  HITS  RETURNS  UNWOUND  IN FLIGHT  STATE  METHOD  PLACE",
+            "uprobe: open    12       10        1          1  armed  boost   libc.so.6:openat",
+            "uprobe: idle    12        0        0          0  armed  boost   libc.so.6:openat",
+            "uprobe: NAME  TIMED   MIN      P50      P99      MAX    TOTAL     SELF",
+            "uprobe: open     10  1 ns  1.36 us  6.50 us  6.50 us  18.5 us  12.3 us",
+            "uprobe: open ns:",
+            "uprobe: [1]                     1 |@@@@@@                                  |",
+            "uprobe: [2, 4)                  0 |                                        |",
+            "uprobe: [4, 8)                  0 |                                        |",
+            "uprobe: [8, 16)                 0 |                                        |",
+            "uprobe: [16, 32)                0 |                                        |",
+            "uprobe: [32, 64)                0 |                                        |",
+            "uprobe: [64, 128)               0 |                                        |",
+            "uprobe: [128, 256)              0 |                                        |",
+            "uprobe: [256, 512)              0 |                                        |",
+            "uprobe: [512, 1K)               2 |@@@@@@@@@@@@@                           |",
+            "uprobe: [1K, 2K)                6 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|",
+            "uprobe: [2K, 4K)                0 |                                        |",
+            "uprobe: [4K, 8K)                1 |@@@@@@                                  |",
+        ],
+    );
+}
+
+#[test]
+fn table_of_many_timed_calls_has_the_histograms_that_matter() {
+    let probes: Vec<ProbeSummary<'static>> = (0..12)
+        .map(|i| {
+            let mut probe = ProbeSummary { name: format!("p{i}").into(), ..timed() };
+            probe.latency.sum_ns = i;
+            probe
+        })
+        .collect();
+    let out = text(table, probes);
+    assert_eq!(out.matches(" ns:\n").count(), 10);
+    assert!(!out.contains("p0 ns:") && !out.contains("p1 ns:") && out.contains("p2 ns:"), "{out}");
+    assert!(out.find("p11 ns:") < out.find("p2 ns:"), "{out}");
+    assert!(out.ends_with("and 2 more histograms of probes that took less time\n"), "{out}");
+    assert!(out.lines().all(|line| line.len() <= 90), "{out}");
+}
+
+#[test]
+fn openmetrics_of_timed_calls() {
+    let out = text(openmetrics, vec![timed(), open()]);
+    let labels = r#"probe="open",at="libc.so.6:openat",object="/usr/lib/x86_64-linux-gnu/libc.so.6",symbol="openat",file_offset="0xf7280""#;
+    let lines: Vec<String> = out
+        .lines()
+        .skip_while(|line| *line != "# TYPE uprobe_latency_seconds histogram")
+        .map(|line| line.replace(labels, "L"))
+        .collect();
+    let bucket = |le: &str, n| format!("uprobe_latency_seconds_bucket{{L,le=\"{le}\"}} {n}");
+    for line in [
+        bucket("0.000000000", 0),
+        bucket("0.000000001", 1),
+        bucket("0.000001023", 3),
+        bucket("0.000002047", 9),
+        bucket("0.000008191", 10),
+        bucket("+Inf", 10),
+        "uprobe_latency_seconds_sum{L} 0.000018500".to_owned(),
+        "uprobe_latency_seconds_count{L} 10".to_owned(),
+        "uprobe_self_seconds_total{L} 0.000012345".to_owned(),
+    ] {
+        assert!(lines.contains(&line), "{line}\n{}", lines.join("\n"));
+    }
+    // 14 buckets and +Inf, of the one probe that times.
+    assert_eq!(lines.iter().filter(|line| line.contains("_bucket{")).count(), 15);
+    assert!(out.contains(&format!("uprobe_in_flight{{{labels}}} 1\n")), "{out}");
+    assert!(out.contains(&format!("uprobe_unwound_total{{{labels}}} 1\n")), "{out}");
+}
+
 #[test]
 fn table_of_none() {
     assert_lines(&text(table, vec![]), &["uprobe: summary of ls (pid 4242), 0.012 s, 0 probes"]);
@@ -149,8 +252,8 @@ fn json_of_one() {
                 r#"  {"name":"open","at":"libc.so.6:openat","object":"/usr/lib/x86_64-linux-gnu/libc.so.6","#,
                 r#""symbol":"openat","offset":0,"file_offset":1012352,"address":"0x7f1234567280","#,
                 r#""kind":"entry","state":"armed","method":"boost","reason":null,"#,
-                r#""hits":12,"returns":0,"nmissed":0,"filtered":0,"sampled_out":0,"lost":0,"#,
-                r#""latency":{"count":0,"sum_ns":0,"min_ns":0,"max_ns":0,"p50_ns":0,"p99_ns":0,"log2":[]},"hist":{}}]}"#,
+                r#""hits":12,"returns":0,"nmissed":0,"filtered":0,"sampled_out":0,"lost":0,"unwound":0,"in_flight":0,"#,
+                r#""latency":{"count":0,"sum_ns":0,"min_ns":0,"max_ns":0,"p50_ns":0,"p99_ns":0,"log2":[],"self_ns":0},"hist":{}}]}"#,
             ),
         ],
     );
@@ -202,7 +305,7 @@ fn json_of_histograms() {
     };
     p.hist = vec![("len".into(), vec![1, 2]), ("flags".into(), vec![])];
     let out = text(json, vec![p]);
-    assert!(out.contains(r#""latency":{"count":3,"sum_ns":60,"min_ns":10,"max_ns":30,"p50_ns":20,"p99_ns":30,"log2":[0,1,2]},"hist":{"len":[1,2],"flags":[]}}"#), "{out}");
+    assert!(out.contains(r#""latency":{"count":3,"sum_ns":60,"min_ns":10,"max_ns":30,"p50_ns":20,"p99_ns":30,"log2":[0,1,2],"self_ns":50},"hist":{"len":[1,2],"flags":[]}}"#), "{out}");
 }
 
 #[test]
@@ -231,6 +334,10 @@ fn openmetrics_of_two() {
             "# HELP uprobe_returns Returns seen.",
             r#"uprobe_returns_total{probe="open",at="libc.so.6:openat",object="/usr/lib/x86_64-linux-gnu/libc.so.6",symbol="openat",file_offset="0xf7280"} 0"#,
             r#"uprobe_returns_total{probe="a\"b\\c\nd",at="exe:mian"} 0"#,
+            "# TYPE uprobe_unwound counter",
+            "# HELP uprobe_unwound Calls left without a return.",
+            r#"uprobe_unwound_total{probe="open",at="libc.so.6:openat",object="/usr/lib/x86_64-linux-gnu/libc.so.6",symbol="openat",file_offset="0xf7280"} 0"#,
+            r#"uprobe_unwound_total{probe="a\"b\\c\nd",at="exe:mian"} 0"#,
             "# TYPE uprobe_nmissed counter",
             "# HELP uprobe_nmissed Executions at which the handler could not run.",
             r#"uprobe_nmissed_total{probe="open",at="libc.so.6:openat",object="/usr/lib/x86_64-linux-gnu/libc.so.6",symbol="openat",file_offset="0xf7280"} 0"#,
@@ -247,6 +354,10 @@ fn openmetrics_of_two() {
             "# HELP uprobe_lost Hits whose event did not fit the buffer.",
             r#"uprobe_lost_total{probe="open",at="libc.so.6:openat",object="/usr/lib/x86_64-linux-gnu/libc.so.6",symbol="openat",file_offset="0xf7280"} 0"#,
             r#"uprobe_lost_total{probe="a\"b\\c\nd",at="exe:mian"} 0"#,
+            "# TYPE uprobe_in_flight gauge",
+            "# HELP uprobe_in_flight Calls that had not returned yet.",
+            r#"uprobe_in_flight{probe="open",at="libc.so.6:openat",object="/usr/lib/x86_64-linux-gnu/libc.so.6",symbol="openat",file_offset="0xf7280"} 0"#,
+            r#"uprobe_in_flight{probe="a\"b\\c\nd",at="exe:mian"} 0"#,
             "# EOF",
         ],
     );

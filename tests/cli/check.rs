@@ -125,6 +125,28 @@ fn nothing_is_run() {
 }
 
 #[test]
+fn a_return_probe_goes_to_a_function_s_entry() {
+    let dir = Dir::new("check-return");
+    let program = dir
+        .compile("program", "__asm__(\".globl f\\n.type f,@function\\nf: nop\\n nop\\n ret\\n.size f,3\\n\");int main(void) { return 0; }", &[])
+        .expect("gcc works");
+    let listed = uprobe(&["list", "--json", &program, "f"]).expect(0).stdout;
+    let offset = listed.split_once("\"file_offset\":").expect("a place").1;
+    let offset: u64 = offset.split(',').next().and_then(|n| n.parse().ok()).expect("a number");
+    let probe = |at: &str, kind: &str| format!("[[probe]]\nat = '{at}'\nname = '{kind}'\nkind = '{kind}'\n");
+    let good =
+        dir.file("good.toml", &(probe("exe:f", "return") + &probe(&format!("exe:{offset:#x}"), "call")));
+    let ran = uprobe(&["check", &good, "--", &program]).expect(0);
+    assert!(ran.stdout.starts_with("return  exe:f  (return)\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains(&format!("\ncall  exe:{offset:#x}  (call)\n")), "{}", ran.stdout);
+    let bad = dir.file("bad.toml", &probe(&format!("exe:{:#x}", offset + 1), "return"));
+    let ran = uprobe(&["check", &bad, "--", &program]).expect(78);
+    let refusal = "refused not-function-entry: a return probe goes to a function's first instruction, \
+                   which is 0x1 bytes before this place";
+    assert!(ran.stdout.contains(refusal), "{}", ran.stdout);
+}
+
+#[test]
 fn without_a_program_the_program_s_places_are_unknown() {
     let dir = Dir::new("check-exe");
     let config = dir.file("good.toml", "[[probe]]\nat = 'exe:main'\n");

@@ -79,8 +79,8 @@ fn a_wrong_config_or_probe_starts_nothing() {
         (&["-e", "p libc.so.6:openat a=$arg9x"], "-e:1:".to_owned()),
         (&["-e", "p libc.so.6:openat+1"], "-e:1:3: error: not-a-boundary: ".to_owned()),
         (
-            &["-e", "p libc.so.6:openat", "-e", "r libc.so.6:openat"],
-            "-e:2:1: error: kind 'return' is not in".to_owned(),
+            &["-e", "p libc.so.6:openat", "-e", "r libc.so.6:openat $retval $latency"],
+            "-e:2:28: error: $latency needs both sides of the call to be timed\n".to_owned(),
         ),
         (&["-e", "p:x libc.so.6:openat", "-e", "p:x libc.so.6:tzset"], "-e:2:".to_owned()),
     ] {

@@ -249,7 +249,7 @@ fn in_filters_for_their_fields() {
         ("^pth == a", "field 'pth' not found; did you mean 'path'?"), // FIELD_NOT_FOUND
         ("fd == 1 && ^zzz == 1", "field 'zzz' not found"),
         ("^$arg1 == 1", "field '$arg1' not found; name it in 'args', like args = [\"x=$arg1\"]"),
-        ("^$latency > 1", "$latency is not in this version yet"),
+        ("^$latency > 1", "$latency needs both sides of the call to be timed; write kind = \"call\""),
         ("^v == 1", "field 'v' is an array, which can't be compared"),
         ("path ^< \"a\"", "illegal operation for field type: '<' on 'path', a string; use == != or ~"), // ILLEGAL_FIELD_OP
         ("path ^& 1", "illegal operation for field type: '&' on 'path', a string; use == != or ~"),

@@ -6,6 +6,7 @@ mod hit_rules;
 mod mistakes;
 mod noise;
 mod parsed;
+mod returned;
 
 use super::{At, EventProgram, FetchArg, HitInput, compile, filter, parse_arg};
 use crate::regs::{Memory, Regs};

@@ -123,6 +123,8 @@ fn parsers_and_programs_survive() {
 fn run(world: &World, program: &EventProgram) {
     let mut record = RecordBuf::new();
     program.fetch(&world.input(), &mut record);
+    assert!(record.as_bytes().len() <= program.most_entry_bytes());
+    program.fetch_return(&world.input(), &mut record);
     let _ = program.accepts(&record, &world.input());
     assert_eq!(record.view().count(), program.args().len());
     world.print(program);
@@ -145,6 +147,9 @@ fn record_bytes_from_anywhere_end() {
     for _ in 0..20_000 {
         let bytes: Vec<u8> = (0..random.below(64)).map(|_| (random.next() % 12) as u8).collect();
         let mut left = bytes.len();
+        let mut restored = RecordBuf::new();
+        restored.restore(&bytes);
+        assert!(restored.view().eq(RecordView::new(&bytes)), "{bytes:?}");
         for value in RecordView::new(&bytes) {
             left = left.checked_sub(1).expect("a value takes at least a byte");
             if let Value::Array { elements, .. } = value {

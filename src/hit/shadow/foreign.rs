@@ -23,9 +23,8 @@ struct Shard {
     heads: [AtomicU32; BUCKETS],
 }
 
-static HASH: [Shard; SHARDS] = [const {
-    Shard { lock: AtomicU32::new(0), heads: [const { AtomicU32::new(0) }; BUCKETS] }
-}; SHARDS];
+static HASH: [Shard; SHARDS] =
+    [const { Shard { lock: AtomicU32::new(0), heads: [const { AtomicU32::new(0) }; BUCKETS] } }; SHARDS];
 
 /// A bucket, locked until dropped.
 struct Bucket {
@@ -206,12 +205,7 @@ pub fn pin(slot: u64) {
 }
 
 /// See [`super::Frame::land`].
-pub fn land(
-    thread: &ThreadState,
-    slot: u64,
-    stub: u32,
-    fire: &mut impl FnMut(&mut ReturnInstance, u64),
-) {
+pub fn land(thread: &ThreadState, slot: u64, stub: u32, fire: &mut impl FnMut(&mut ReturnInstance, u64)) {
     let mut rest = Bucket::of(slot).detach(|instance| instance.slot == slot && instance.stub == stub);
     while rest != 0 {
         // The newest frame's, turned round into the order of registration.

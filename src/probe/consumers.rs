@@ -1,0 +1,183 @@
+//! Consumers made from what was asked for, for one place.
+
+use std::ffi::CString;
+
+use crate::addr::{FileOffset, LinkAddr, RuntimeAddr};
+use crate::config::{Action, Kind, ProbeSpec};
+use crate::elf::{self, ElfFile, Resolved};
+use crate::error::Refusal;
+use crate::fetch::{self, At};
+use crate::hit::c_structs::{CUprobe, CUretprobe, PreHandler};
+use crate::hit::consumer::{Consumer, EventRole, Role, Side};
+use crate::hit::{returns, ticks, vectors};
+use crate::place::Target;
+use crate::probe::api::{ApiProbe, is_entry, not_entry, return_denied};
+use crate::probe::instance::Maker;
+use crate::probe::modules::{MappedFiles, Module};
+
+/// For a config's probe.
+///
+/// # Errors
+/// Why it can't be at this place.
+pub fn of_spec(
+    spec: &ProbeSpec,
+    plugins: &[PreHandler],
+    module: &Module,
+    file: &ElfFile,
+    resolved: &Resolved,
+    name: &str,
+    at: &str,
+) -> Result<Consumer, Refusal> {
+    if spec.kind != Kind::Entry {
+        not_entry(resolved).or_else(|| return_denied(file, resolved)).map_or(Ok(()), Err)?;
+    }
+    let role = event_role(spec, plugins, module, resolved)?;
+    let mut consumer = Consumer::new(Role::Event(Box::new(role)), name.to_owned(), at.to_owned());
+    consumer.sample = spec.sample;
+    consumer.limit = spec.limit;
+    if spec.kind != Kind::Entry {
+        prepare_return(&mut consumer, spec.maxactive, file, resolved)?;
+    }
+    if spec.kind == Kind::Call {
+        ticks::calibrate();
+        consumer.latency = Some(Box::default());
+    }
+    Ok(consumer)
+}
+
+/// For a struct of the C API, or a replacement.
+///
+/// # Errors
+/// Why it can't be at this place.
+pub fn of_api(
+    api: ApiProbe,
+    file: &ElfFile,
+    resolved: &Resolved,
+    name: &str,
+    at: &str,
+) -> Result<Consumer, Refusal> {
+    api.refusal(file, resolved).map_or(Ok(()), Err)?;
+    let mut consumer = Consumer::new(api.role(), name.to_owned(), at.to_owned());
+    if let ApiProbe::Return(up) = api {
+        // SAFETY: registered: the struct is there.
+        let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };
+        prepare_return(&mut consumer, maxactive.max(0) as u32, file, resolved)?;
+    }
+    Ok(consumer)
+}
+
+/// Made for good: hits count in it until the process ends.
+pub fn keep(consumer: Consumer) -> *const Consumer {
+    let consumer: &'static Consumer = Box::leak(Box::new(consumer));
+    consumer.keep_counts();
+    consumer
+}
+
+/// Does nothing: that of a probe that is refused.
+pub fn idle(maker: &Maker, name: &str, at: &str) -> *const Consumer {
+    let role = match maker {
+        Maker::Api(api) => api.role(),
+        Maker::Spec(..) => Role::Event(Box::new(EventRole {
+            side: Side::Entry,
+            program: fetch::EventProgram::default(),
+            log: false,
+            plugins: Vec::new(),
+            plugin_probe: Box::new(empty_probe()),
+        })),
+    };
+    Box::into_raw(Box::new(Consumer::new(role, name.to_owned(), at.to_owned())))
+}
+
+/// What a consumer that follows calls needs besides.
+fn prepare_return(
+    consumer: &mut Consumer,
+    maxactive: u32,
+    file: &ElfFile,
+    resolved: &Resolved,
+) -> Result<(), Refusal> {
+    if !returns::prepare() {
+        return Err(Refusal::OutOfMemory);
+    }
+    vectors::start();
+    consumer.maxactive = maxactive;
+    consumer.returns_twice = file.names_at(resolved.link).any(|name| name == "vfork");
+    if consumer.returns_twice {
+        returns::expect_second_returns();
+    }
+    Ok(())
+}
+
+fn empty_probe() -> CUprobe {
+    CUprobe {
+        pathname: std::ptr::null(),
+        symbol_name: std::ptr::null(),
+        offset: 0,
+        addr: std::ptr::null_mut(),
+        pre_handler: None,
+        post_handler: None,
+        fault_handler: None,
+        data: std::ptr::null_mut(),
+        nhit: Default::default(),
+        nmissed: Default::default(),
+        flags: Default::default(),
+        reserved0: 0,
+        opaque: [std::ptr::null_mut(); 4],
+    }
+}
+
+/// Compiles what a config's probe does at a hit in `module`.
+fn event_role(
+    spec: &ProbeSpec,
+    plugins: &[PreHandler],
+    module: &Module,
+    resolved: &Resolved,
+) -> Result<EventRole, Refusal> {
+    let at = match spec.kind {
+        Kind::Entry if is_entry(resolved) => At::Entry,
+        Kind::Entry => At::Inside,
+        Kind::Return => At::Return,
+        Kind::Call => At::Call,
+    };
+    let mut program = fetch::compile(&spec.args, &spec.ret, spec.filter.as_ref(), at)
+        .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
+    if program.needs_binding() {
+        let bytes = module_offsets(module);
+        program
+            .bind(&|offset| bytes(offset))
+            .map_err(|offset| Refusal::BadFetch { why: format!("file offset {offset:#x} is not loaded") })?;
+    }
+    let mut probe = empty_probe();
+    // The plugin may look at the names; they live as long as the probe, which is for ever.
+    probe.pathname = leak(&module.path.display().to_string());
+    if let Target::Symbol { pattern: crate::place::SymbolPattern::Exact(name), offset } = &spec.place.target {
+        probe.symbol_name = leak(name);
+        probe.offset = *offset;
+    }
+    let side = match spec.kind {
+        Kind::Entry => Side::Entry,
+        Kind::Return => Side::Return,
+        Kind::Call => Side::Call,
+    };
+    Ok(EventRole {
+        side,
+        program,
+        log: spec.actions.contains(&Action::Log),
+        plugins: plugins.to_vec(),
+        plugin_probe: Box::new(probe),
+    })
+}
+
+fn leak(text: &str) -> *const libc::c_char {
+    CString::new(text).map_or(std::ptr::null(), |text| text.into_raw().cast_const())
+}
+
+/// File offset to runtime address, through the module's file.
+fn module_offsets(module: &Module) -> impl Fn(FileOffset) -> Option<RuntimeAddr> + use<> {
+    let file = elf::FileSource::open(&MappedFiles, &module.path)
+        .and_then(|bytes| ElfFile::parse(&module.path, bytes).ok());
+    let bias = module.bias;
+    move |offset| {
+        let link: LinkAddr = file.as_ref()?.link_of(offset)?;
+        Some(link.at(bias))
+    }
+}
