@@ -31,9 +31,15 @@ fn events(outcome: &Outcome) -> Vec<Value> {
         .collect()
 }
 
-/// What follows the address or addresses, of each event.
+/// What follows the address or addresses, of each event; without the time it took.
 fn values(outcome: &Outcome) -> Vec<String> {
-    let after = |line: &str| line.split_once(") ").map_or("", |(_, values)| values).to_string();
+    let after = |line: &str| {
+        let values = line.split_once(") ").map_or("", |(_, values)| values);
+        match values.rsplit_once(" latency=") {
+            Some((values, ns)) if ns.parse::<u64>().is_ok() => values.to_string(),
+            _ => values.to_string(),
+        }
+    };
     outcome.event_lines().iter().map(|line| after(line)).collect()
 }
 
@@ -168,9 +174,9 @@ mod fetched {
             assert_eq!(values(&run(&launch)), vec![expected.join(" "); 3]);
             for event in events(&run(&launch.clone().format("json"))) {
                 for (t, _, value) in &types {
-                    assert_eq!(event["ret"][name(t)], *value, "{t}: {event}");
+                    assert_eq!(event["args"][name(t)], *value, "{t}: {event}");
                 }
-                assert_eq!(event["ret"]["raw"], json!(WIDE), "{event}");
+                assert_eq!(event["args"]["raw"], json!(WIDE), "{event}");
             }
         }
     }
@@ -188,7 +194,7 @@ mod fetched {
             ["i=0 name=\"zero\"", "i=1 name=\"one\\n\\\"two\\\"\"", "i=2 name=\"\"", "i=3 name=(fault)"];
         assert_eq!(values(&run(&launch)), expected);
         let names: Vec<Value> =
-            events(&run(&launch.format("json"))).iter().map(|event| event["ret"]["name"].clone()).collect();
+            events(&run(&launch.format("json"))).iter().map(|event| event["args"]["name"].clone()).collect();
         assert_eq!(names, [json!("zero"), json!("one\n\"two\""), json!(""), json!(null)]);
         let launch = probe(plain(3), "exe:letter", "return", "ret = ['c=$retval:char']");
         assert_eq!(values(&run(&launch)), ["c='a'", "c='b'", "c='c'"]);
@@ -235,14 +241,14 @@ mod fetched {
     fn the_latency() {
         let outcome = run(&probe(plain(20), "exe:work", "call", "ret = ['ns=$latency:u64']").format("json"));
         let times: Vec<u64> =
-            events(&outcome).iter().map(|e| e["ret"]["ns"].as_u64().expect("a number")).collect();
+            events(&outcome).iter().map(|e| e["args"]["ns"].as_u64().expect("a number")).collect();
         let latency = outcome.calls("p").latency;
         assert_eq!(latency.count, 20, "{outcome}");
         assert_eq!(latency.sum_ns, times.iter().sum::<u64>(), "{outcome}");
         assert_eq!(Some(&latency.min_ns), times.iter().min(), "{outcome}");
         assert_eq!(Some(&latency.max_ns), times.iter().max(), "{outcome}");
         for (bucket, count) in latency.log2.iter().enumerate() {
-            let within = times.iter().filter(|ns| ns.checked_ilog2().unwrap_or(0) as usize == bucket);
+            let within = times.iter().filter(|ns| ns.checked_ilog2().map_or(0, |log| log as usize + 1) == bucket);
             assert_eq!(within.count() as u64, *count, "bucket {bucket} of {latency:?}, {times:?}");
         }
     }
@@ -351,7 +357,9 @@ mod written {
                 let (to, from) = addresses.split_once(" <- ").unwrap_or_else(|| panic!("{line}"));
                 assert!((start + 1..end).contains(&hex(to)), "{start:#x}..{end:#x}: {line}");
                 assert_eq!(hex(from), work, "{line}");
+                let (values, latency) = values.split_once(" latency=").unwrap_or((values, ""));
                 assert_eq!(values, format!("a={i} r={}", i * 3 + 1), "{line}");
+                assert_eq!(latency.parse::<u64>().is_ok(), kind == "call", "{line}");
             }
             let json = run(&launch.format("json"));
             let (start, end) = extent(&program, &json, "caller", "caller");
@@ -360,7 +368,8 @@ mod written {
                 assert_eq!(hex(event["address"].as_str().expect("text")), work, "{event}");
                 let caller = hex(event["caller"].as_str().unwrap_or_else(|| panic!("{event}")));
                 assert!((start + 1..end).contains(&caller), "{event}");
-                assert_eq!((&event["args"], &event["ret"]), (&json!({"a": i}), &json!({"r": i * 3 + 1})));
+                assert_eq!(event["args"], json!({"a": i, "r": i * 3 + 1}));
+                assert_eq!(event["latency_ns"].is_u64(), kind == "call", "{event}");
             }
         }
     }

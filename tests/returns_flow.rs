@@ -283,7 +283,7 @@ mod children {
             let mut of_parent = Vec::new();
             for line in outcome.event_lines() {
                 let event: serde_json::Value = serde_json::from_str(&line).expect("an object a line");
-                let pid = event["ret"]["pid"].as_i64().unwrap_or_else(|| panic!("{line}"));
+                let pid = event["args"]["pid"].as_i64().unwrap_or_else(|| panic!("{line}"));
                 of_parent.push(u64::try_from(pid).expect("no error"));
             }
             assert_eq!(of_parent, pids(&outcome), "{way}\n{outcome}");
