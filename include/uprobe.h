@@ -95,8 +95,7 @@ static inline void *uprobe_instance_data(struct uretprobe_instance *ri)
 
 /*
  * entry_handler, at the first instruction: non-zero: this call isn't followed, and not counted in
- * nhit; that a handler changed rip is not looked at: it is the address of the instruction. It may
- * change every other register, arguments first of all.
+ * nhit. It may change registers, arguments first of all, but not rip and rsp: those stay as they were.
  * handler, at the return: registers are the caller's after the call: rax the result, rip the real
  * return address, rsp above it. It may change them; the function returns to where rip then is. Its result
  * means nothing (return 0).

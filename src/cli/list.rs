@@ -11,6 +11,7 @@ use super::{EXIT_FAILED, EXIT_OK, Failure, common_option, libraries, predict, pr
 use crate::elf::pattern::SymbolMatcher;
 use crate::elf::{self, Bounds, BoundsFrom, ElfFile, Function, StdFiles, SymbolKind};
 use crate::error::Refusal;
+use crate::probe::denied;
 use crate::trace::summary::Method;
 
 /// One place.
@@ -19,6 +20,8 @@ struct Row<'a> {
     names: Vec<&'a str>,
     file_offset: u64,
     how: Result<Method, Refusal>,
+    /// Why its return can't be followed.
+    no_return: Option<&'static str>,
 }
 
 /// `uprobe list`; `args` is the command line after it.
@@ -87,7 +90,8 @@ fn rows<'a>(file: &'a ElfFile, wanted: Option<&SymbolMatcher>) -> Vec<Row<'a>> {
             continue;
         }
         let Some(offset) = file.offset_of(function.link) else { continue };
-        rows.push(Row { function, names, file_offset: offset.0, how: how(file, function) });
+        let no_return = denied::why_no_return(file.soname(), file.path(), &names);
+        rows.push(Row { function, names, file_offset: offset.0, how: how(file, function), no_return });
     }
     rows
 }
@@ -130,6 +134,9 @@ fn as_table(path: &Path, rows: &[Row<'_>]) -> String {
         if let Some(reason) = reason {
             let _ = write!(out, "  {}", style.odd(&reason.to_string()));
         }
+        if let Some(why) = row.no_return {
+            let _ = write!(out, "  {}", style.odd(&format!("return refused: {why}")));
+        }
         out.push('\n');
     }
     out
@@ -158,6 +165,8 @@ fn as_json(path: &Path, rows: &[Row<'_>]) -> String {
         json_or_null(&mut out, row.how.as_ref().ok().map(|method| method.as_str()));
         out.push_str(",\"reason\":");
         json_or_null(&mut out, row.how.as_ref().err().map(ToString::to_string).as_deref());
+        out.push_str(",\"return_refused\":");
+        json_or_null(&mut out, row.no_return);
         out.push('}');
     }
     out.push_str("]}\n");

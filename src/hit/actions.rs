@@ -16,7 +16,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::STEP_OFFSET;
 use crate::hit::slots::{self, InSlot, View};
 use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
-use crate::hit::{asm, fault, process, trap};
+use crate::hit::{asm, defer, fault, process, trap};
 use crate::insn::SlotPc;
 use crate::regs::Memory;
 use crate::sys::{self, KernelSigaction, SA_RESTORER, sigbit};
@@ -225,6 +225,8 @@ pub fn kernel_action(signal: i32, wanted: &KernelSigaction) -> KernelSigaction {
         }
         handler => cell.store(handler, Release),
     }
+    // A signal may have to be sent again as it was; without this the kernel does not say how it was.
+    action.flags |= libc::SA_SIGINFO as u64;
     if action.flags & SA_RESTORER == 0 {
         action.flags |= SA_RESTORER;
         action.restorer = asm::uprobe_restorer as *const () as usize;
@@ -241,7 +243,10 @@ pub fn refresh_protected(signal: i32) {
 }
 
 /// A signal whose default action kills.
-unsafe extern "C-unwind" fn on_fatal(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+///
+/// # Safety
+/// The kernel's own arguments of a handler.
+pub unsafe extern "C-unwind" fn on_fatal(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     process::check_fork();
     // SAFETY: the kernel's frame and information.
     unsafe { die(signal, info, context) };
@@ -264,7 +269,11 @@ unsafe extern "C-unwind" fn on_once(signal: i32, info: *mut SignalInfo, context:
     }
 }
 
-unsafe fn call_handler(handler: usize, signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+/// Calls a handler of the program's.
+///
+/// # Safety
+/// `handler` is one, and the rest are its arguments.
+pub unsafe fn call_handler(handler: usize, signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     type Handler = unsafe extern "C-unwind" fn(i32, *mut SignalInfo, *mut SignalContext);
     // SAFETY: a function the program registered for signals.
     unsafe { std::mem::transmute::<usize, Handler>(handler)(signal, info, context) };
@@ -481,62 +490,107 @@ unsafe fn run_handler(
     let mut view = View::default();
     // SAFETY: the caller's promise (deliver).
     let viewed = unsafe { slots::enter_view(context, &raw mut view) } != 0;
-    // SAFETY: the caller's promise.
-    let mask = unsafe { &raw mut (*context).mask };
     let own = if action.flags & libc::SA_NODEFER as u64 == 0 { sigbit(signal) } else { 0 };
-    let during = base | action.mask | own;
-    // SAFETY: the frame's mask, which the thread goes on with; the program sees what it believes.
-    unsafe { *mask |= thread.map_or(0, |thread| thread.blocked.load(Relaxed)) };
-    if let Some(thread) = thread {
-        thread.end_wait();
-        thread.blocked.store(during & PROTECTED_MASK, Relaxed);
-    }
-    sys::set_signal_mask(during & !PROTECTED_MASK);
-    // SAFETY: the program's own handler, with the kernel's arguments.
-    unsafe {
-        match alternate_stack(signal, action) {
-            Some(top) => {
-                asm::uprobe_call_on_stack(
-                    top,
-                    action.handler,
-                    signal as usize,
-                    info as usize,
-                    context as usize,
-                );
-            }
-            None => call_handler(action.handler, signal, info, context),
-        }
-    }
-    // SAFETY: as above: what the handler left in the frame is what the thread goes on with.
-    let after = unsafe {
-        let after = *mask;
-        *mask = after & !PROTECTED_MASK;
-        after
-    };
-    // Nothing of the program's runs between here and the return to it.
-    sys::set_signal_mask(!PROTECTED_MASK);
+    // The kernel switches stacks for the other signals itself.
+    let on_alternate = signal == libc::SIGTRAP && action.flags & libc::SA_ONSTACK as u64 != 0;
+    let call = HandlerCall { handler: action.handler, on_alternate, during: base | action.mask | own };
+    // SAFETY: the caller's promise (deliver).
+    let after = unsafe { call.make(signal, info, context, thread) };
     if viewed {
         // SAFETY: as enter_view.
         unsafe { slots::leave_view(context, &raw mut view) };
     }
     if let Some(thread) = thread {
-        thread.blocked.store(after & PROTECTED_MASK, Relaxed);
-        // SAFETY: as above.
+        // SAFETY: the caller's promise (deliver).
         unsafe { deliver_pending(thread, context, after) };
     }
 }
 
-/// For SIGTRAP with SA_ONSTACK, the top of the alternate stack to switch to. (The kernel switches
-/// for the other signals itself.)
-fn alternate_stack(signal: i32, action: &KernelSigaction) -> Option<usize> {
-    if signal != libc::SIGTRAP || action.flags & libc::SA_ONSTACK as u64 == 0 {
-        return None;
+/// A call of a handler of the program's in the kernel's place.
+pub struct HandlerCall {
+    /// The handler.
+    pub handler: usize,
+    /// It asked for the alternate stack (and gets it, where there is one that is not in use).
+    pub on_alternate: bool,
+    /// The mask in force while it runs, as the program sees it.
+    pub during: u64,
+}
+
+impl HandlerCall {
+    /// Makes it; the mask that the handler left in the frame, as the program sees it. The frame keeps
+    /// what of it the kernel may know. May be left by longjmp.
+    ///
+    /// # Safety
+    /// `info` and `context` are the signal's, whose handler may run now.
+    pub unsafe fn make(
+        &self,
+        signal: i32,
+        info: *mut SignalInfo,
+        context: *mut SignalContext,
+        thread: Option<&'static ThreadState>,
+    ) -> u64 {
+        // SAFETY: the caller's promise.
+        let mask = unsafe { &raw mut (*context).mask };
+        // SAFETY: the frame's mask, which the thread goes on with; the program sees what it believes.
+        unsafe { *mask |= thread.map_or(0, |thread| thread.blocked.load(Relaxed)) };
+        if let Some(thread) = thread {
+            thread.end_wait();
+            thread.blocked.store(self.during & PROTECTED_MASK, Relaxed);
+        }
+        sys::set_signal_mask(self.during & !PROTECTED_MASK);
+        let alternate = if self.on_alternate { alternate_stack() } else { None };
+        // SAFETY: the program's own handler, with the kernel's arguments.
+        unsafe {
+            match alternate {
+                Some(stack) => {
+                    let disarmed = stack.ss_flags & SS_AUTODISARM != 0;
+                    if disarmed {
+                        set_alternate_stack(&libc::stack_t { ss_flags: libc::SS_DISABLE, ..stack });
+                    }
+                    asm::uprobe_call_on_stack(
+                        stack.ss_sp as usize + stack.ss_size,
+                        self.handler,
+                        signal as usize,
+                        info as usize,
+                        context as usize,
+                    );
+                    if disarmed {
+                        set_alternate_stack(&stack);
+                    }
+                }
+                None => call_handler(self.handler, signal, info, context),
+            }
+        }
+        // SAFETY: as above: what the handler left in the frame is what the thread goes on with.
+        let after = unsafe {
+            let after = *mask;
+            *mask = after & !PROTECTED_MASK;
+            after
+        };
+        // Nothing of the program's runs between here and the return to it.
+        sys::set_signal_mask(!PROTECTED_MASK);
+        if let Some(thread) = thread {
+            thread.blocked.store(after & PROTECTED_MASK, Relaxed);
+        }
+        after
     }
+}
+
+/// The kernel takes the alternate stack away while a handler runs on it (sigaltstack(2)).
+const SS_AUTODISARM: i32 = 1 << 31;
+
+/// The alternate stack, where there is one that is not in use.
+fn alternate_stack() -> Option<libc::stack_t> {
     let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
     // SAFETY: the kernel writes one stack_t.
     unsafe { sys::syscall3(libc::SYS_sigaltstack, 0, &raw mut stack as usize, 0) }.ok()?;
     let usable = stack.ss_flags & (libc::SS_ONSTACK | libc::SS_DISABLE) == 0 && stack.ss_size > 0;
-    usable.then(|| stack.ss_sp as usize + stack.ss_size)
+    usable.then_some(stack)
+}
+
+fn set_alternate_stack(stack: &libc::stack_t) {
+    // SAFETY: what the program itself gave to the kernel, or nothing.
+    let _ = unsafe { sys::syscall3(libc::SYS_sigaltstack, std::ptr::from_ref(stack) as usize, 0, 0) };
 }
 
 /// Remembers a blocked signal; like the kernel's, one of each.
@@ -554,7 +608,9 @@ pub fn pending_mask(thread: &ThreadState) -> u64 {
     own_pending(thread) | PROCESS_PENDING.mask()
 }
 
-fn own_pending(thread: &ThreadState) -> u64 {
+/// Those pending for the thread itself.
+#[must_use]
+pub fn own_pending(thread: &ThreadState) -> u64 {
     let pending = thread.pending.load(Acquire);
     PROTECTED
         .iter()
@@ -583,6 +639,8 @@ pub unsafe fn end_hit(thread: &'static ThreadState, context: *mut SignalContext)
     if thread.pending.load(Relaxed) == 0 || thread.is_ours() {
         return;
     }
+    // Only where a handler of a probe let signals through that the trap had blocked.
+    let _ = defer::give_back(thread);
     // SAFETY: the caller's promise.
     let (rip, mask) = unsafe { ((*context).regs.rip, (*context).mask) };
     // Between two traps the second one does it, with the mask that is the program's.

@@ -105,7 +105,7 @@ global_asm!(
     "mov rax, 15",
     "syscall",
     ".size uprobe_restorer, . - uprobe_restorer",
-    // What the kernel calls for every signal the program handles. Interrupted outside our slots,
+    // What the kernel calls for every signal the program handles. Interrupted outside hits and slots,
     // which is nearly always: straight to the program's handler, nothing of ours on the stack.
     ".p2align 4",
     ".globl uprobe_signal_shim",
@@ -113,6 +113,13 @@ global_asm!(
     ".type uprobe_signal_shim,@function",
     "uprobe_signal_shim:",
     ".cfi_startproc",
+    "mov rax, [rip + uprobe_tls_thread@GOTTPOFF]",
+    "mov rax, fs:[rax]",
+    "test rax, rax",
+    "jz 6f",
+    "cmp dword ptr [rax + {depth}], 0",
+    "jne 7f",
+    "6:",
     "mov rax, [rdx + 168]", // uc_mcontext.gregs[REG_RIP]
     "sub rax, [rip + {low}]",
     "cmp rax, [rip + {span}]",
@@ -155,8 +162,30 @@ global_asm!(
     "leave",
     ".cfi_def_cfa rsp, 8",
     "ret",
+    // Inside a hit: not now. (At a trap the kernel itself keeps signals back.)
+    "7:",
+    "sub rsp, 8",
+    ".cfi_def_cfa_offset 16",
+    "call {set_aside}",
+    "add rsp, 8",
+    ".cfi_def_cfa_offset 8",
+    "ret",
     ".cfi_endproc",
     ".size uprobe_signal_shim, . - uprobe_signal_shim",
+    // The trap at which what was set aside is delivered; see `defer`.
+    ".p2align 4",
+    ".globl uprobe_deliver",
+    ".hidden uprobe_deliver",
+    ".globl uprobe_deliver_site",
+    ".hidden uprobe_deliver_site",
+    ".type uprobe_deliver,@function",
+    "uprobe_deliver:",
+    ".cfi_startproc",
+    "int3",
+    "uprobe_deliver_site:",
+    "ret",
+    ".cfi_endproc",
+    ".size uprobe_deliver, . - uprobe_deliver",
     // usize uprobe_call_on_stack(stack_top, function, a, b, c)
     ".p2align 4",
     ".globl uprobe_call_on_stack",
@@ -184,6 +213,8 @@ global_asm!(
     handlers = sym super::actions::HANDLERS,
     enter = sym super::slots::enter_view,
     leave = sym super::slots::leave_view,
+    set_aside = sym super::defer::set_aside,
+    depth = const std::mem::offset_of!(ThreadState, depth),
 );
 
 unsafe extern "C" {
@@ -200,9 +231,12 @@ unsafe extern "C" {
     pub fn uprobe_restorer();
     /// The kernel-registered handler of every signal the program handles itself.
     pub fn uprobe_signal_shim();
+    static uprobe_deliver_site: u8;
 }
 
 unsafe extern "C-unwind" {
+    /// Traps, with rip at [`deliver_site`].
+    pub fn uprobe_deliver();
     /// Calls `function(a, b, c)` on another stack.
     pub fn uprobe_call_on_stack(stack_top: usize, function: usize, a: usize, b: usize, c: usize) -> usize;
 }
@@ -211,6 +245,13 @@ unsafe extern "C-unwind" {
 #[must_use]
 pub fn safe_copy_recovery() -> (u64, u64) {
     (&raw const uprobe_safe_copy_insn as u64, &raw const uprobe_safe_copy_done as u64)
+}
+
+/// The rip of the trap in [`uprobe_deliver`].
+#[inline]
+#[must_use]
+pub fn deliver_site() -> u64 {
+    &raw const uprobe_deliver_site as u64
 }
 
 /// Where a fault inside [`uprobe_guarded_call`] goes on.

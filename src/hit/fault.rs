@@ -9,7 +9,7 @@ use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::{actions, asm, process, trap};
+use crate::hit::{actions, asm, defer, process, trap};
 use crate::insn::slot::SlotPc;
 
 /// The kernel calls this for the fault signals.
@@ -44,6 +44,10 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
             // may leave by longjmp: the hit is over then.
             let thread = thread::existing();
             let hit = thread.map(|thread| (thread, thread.suspend(), thread.running.swap(no_one(), SeqCst)));
+            if let Some(mask) = thread.and_then(defer::give_back) {
+                // SAFETY: the kernel's frame.
+                unsafe { (*context).mask = mask };
+            }
             // SAFETY: the kernel's frame.
             unsafe { actions::deliver(signal, info, context) };
             if let Some((thread, depth, running)) = hit {

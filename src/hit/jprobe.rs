@@ -131,7 +131,6 @@ pub(super) fn run(
 ) -> Flow {
     // SAFETY: alive: the struct is registered and unchanged.
     let (entry, nhit) = unsafe { ((*jp).entry as u64, &(*jp).up.nhit) };
-    consumer.counters.hits.fetch_add(1, Relaxed);
     nhit.fetch_add(1, Relaxed);
     let arguments = Arguments::at(entry, hit.regs, hit.context);
     let enter = uprobe_jprobe_enter as *const () as usize;

@@ -20,6 +20,7 @@ pub mod asm;
 pub mod c_structs;
 pub mod clock;
 pub mod consumer;
+pub mod defer;
 pub mod fault;
 pub mod frame;
 pub mod gates;

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
+use crate::hit::thread::PROTECTED_MASK;
 use crate::sys;
 
 /// What belongs to one process and must not be inherited.
@@ -76,10 +77,16 @@ pub fn check_fork() {
 
 #[cold]
 fn fork_child() {
+    // Not always in a trap: a handler of the program's would find the state half made.
+    let mask = sys::set_signal_mask(!PROTECTED_MASK);
     let page = page();
-    if page.pid.compare_exchange(0, sys::getpid(), AcqRel, Relaxed).is_err() {
-        return;
+    if page.pid.compare_exchange(0, sys::getpid(), AcqRel, Relaxed).is_ok() {
+        call_fork_hook();
     }
+    sys::set_signal_mask(mask);
+}
+
+fn call_fork_hook() {
     let hook = ON_FORK_CHILD.load(Acquire);
     if !hook.is_null() {
         // SAFETY: stored from a fn() in start().

@@ -22,7 +22,7 @@ use crate::hit::shadow::{Frame, ReturnInstance};
 use crate::hit::thread::ThreadState;
 use crate::hit::ticks::ticks;
 use crate::hit::trap::Hit;
-use crate::hit::{pool, process, stubs, thread};
+use crate::hit::{defer, pool, process, stubs, thread};
 use crate::regs::{Memory, Regs};
 
 /// Most calls at one slot: a chain of tail calls among followed functions has no other bound.
@@ -135,6 +135,7 @@ pub unsafe extern "C-unwind" fn on_return(regs: *mut Regs) {
     thread.enter();
     land(regs, stub, thread, now);
     thread.leave();
+    defer::finish(thread);
 }
 
 fn land(regs: &mut Regs, stub: u32, thread: &'static ThreadState, now: u64) {

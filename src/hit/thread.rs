@@ -2,9 +2,12 @@
 //! thread is dead. Nothing depends on a thread-exit hook.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*, compiler_fence,
+};
 
 use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
 use crate::hit::shadow::OwnStack;
 use crate::hit::{asm, process};
@@ -99,7 +102,7 @@ pub struct ThreadState {
     pub borrower_defaults: AtomicU64,
     /// And which to ignore.
     pub borrower_ignores: AtomicU64,
-    /// Which of them are pending for this thread.
+    /// Which of them are pending for this thread, and whether there is something in `aside`.
     pub pending: AtomicU32,
     /// Set while `comm` holds the thread's name.
     pub comm_known: AtomicBool,
@@ -109,6 +112,8 @@ pub struct ThreadState {
     pub steps: [StepRecord; STEPS],
     /// The siginfo of the pending ones.
     pub pending_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
+    /// Other signals that wait for the end of a hit.
+    pub aside: Aside,
     /// The last fault in [`asm::uprobe_safe_copy`].
     pub copy_fault: UnsafeCell<CopyFault>,
     /// The thread's name.
@@ -165,6 +170,14 @@ pub fn all() -> impl Iterator<Item = &'static ThreadState> {
 
 #[cold]
 fn claim() -> Option<&'static ThreadState> {
+    // Not everywhere is this inside a trap: a handler of the program's must not claim one meanwhile.
+    let mask = sys::set_signal_mask(!PROTECTED_MASK);
+    let state = existing().or_else(claim_alone);
+    sys::set_signal_mask(mask);
+    state
+}
+
+fn claim_alone() -> Option<&'static ThreadState> {
     let tid = sys::gettid();
     // A state that carries our number is a dead thread's: ours has none yet.
     let state = all()
@@ -213,7 +226,8 @@ pub fn after_fork() {
         if std::ptr::eq(state, mine) {
             state.tid.store(sys::gettid(), Relaxed);
             state.comm_known.store(false, Relaxed);
-            state.pending.store(0, Relaxed);
+            state.pending.fetch_and(defer::ASIDE, Relaxed);
+            defer::after_fork(state);
         } else {
             state.reset();
             state.tid.store(0, Release);
@@ -236,6 +250,7 @@ impl ThreadState {
         self.accepts.store(0, Relaxed);
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
+        self.aside.clear();
         self.comm_known.store(false, Relaxed);
         self.stack.reset();
         for step in &self.steps {
@@ -249,6 +264,8 @@ impl ThreadState {
         let depth = self.depth.load(Relaxed);
         self.depth.store(depth + 1, Relaxed);
         if depth == 0 {
+            // After the depth, for the same reason as in `leave`.
+            compiler_fence(SeqCst);
             // An exclusive instruction: ordered before the loads that follow.
             self.sequence.fetch_add(1, SeqCst);
         }
@@ -258,10 +275,13 @@ impl ThreadState {
     #[inline]
     pub fn leave(&self) {
         let depth = self.depth.load(Relaxed) - 1;
-        self.depth.store(depth, Relaxed);
         if depth == 0 {
+            // Before the depth: a signal in between is set aside. Its handler's hits would find the
+            // sequence odd, and make it even.
             self.sequence.fetch_add(1, Release);
+            compiler_fence(SeqCst);
         }
+        self.depth.store(depth, Relaxed);
     }
 
     /// Called where the caller may be a vfork child, or its parent again: keeps what is the child's

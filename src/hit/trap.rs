@@ -9,7 +9,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::returns::{self, Following};
 use crate::hit::thread::{AfterCall, PROTECTED_MASK, ThreadState};
-use crate::hit::{actions, fault, point, process, slots, thread};
+use crate::hit::{actions, asm, defer, fault, point, process, slots, thread};
 use crate::insn::{SlotKind, Way};
 use crate::regs::{Memory, Regs};
 
@@ -81,7 +81,8 @@ pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, cont
     }
 }
 
-/// Handles an int3 of ours: a probe's, or the one behind a stepped instruction. False: it is neither.
+/// Handles an int3 of ours: a probe's, the one behind a stepped instruction, or the one that ends a hit
+/// without a trap. False: it is none of them.
 ///
 /// # Safety
 /// `context` is the frame of this signal, and the kernel raised it.
@@ -90,6 +91,11 @@ pub unsafe fn take_breakpoint(context: *mut SignalContext) -> bool {
     let (trap_number, rip) = unsafe { ((*context).trap_number, (*context).regs.rip) };
     if trap_number != VECTOR_BREAKPOINT {
         return false;
+    }
+    if rip == asm::deliver_site() {
+        // SAFETY: the kernel's frame; the site is reached outside hits only.
+        unsafe { defer::deliver(context) };
+        return true;
     }
     let at = rip.wrapping_sub(1);
     if let Some(found) = point::lookup(at) {

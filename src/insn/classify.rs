@@ -62,6 +62,12 @@ impl DisplacedInsn {
         self.bytes.get(..usize::from(self.len)).unwrap_or_default()
     }
 
+    /// Its bytes: legacy and REX prefixes, and the rest.
+    pub(super) fn split_prefixes(&self) -> (&[u8], &[u8]) {
+        let original = self.original();
+        original.split_at(prefixes(original).len())
+    }
+
     /// The runtime address of the instruction after it.
     #[must_use]
     pub const fn next(&self) -> u64 {

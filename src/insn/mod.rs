@@ -11,6 +11,9 @@
 //!             step:   insn | int3
 //! ```
 //!
+//! A run of instructions goes elsewhere by [`relocate()`], for jumps over them and ways past them:
+//! calls and branches too, which become what has their effect there.
+//!
 //! What can do neither is refused by name. A slot is permanent, immutable once it is executable,
 //! and shared by all threads: nothing in it belongs to one hit.
 //!
@@ -20,17 +23,23 @@
 
 mod alu;
 mod classify;
+mod code;
 mod decode;
 mod emulation;
 mod lift;
 mod operand;
 mod refusal;
+mod relocate;
+mod relocated;
 pub mod slot;
 
 pub use alu::{BinaryOp, UnaryOp};
 pub use classify::{DisplacedInsn, SlotKind, Way, classify};
+pub use code::{CODE_CAPACITY, Code, CodeFull};
 pub use decode::{Boundaries, MAX_INSN_LEN, boundaries, decode_len, disassemble};
 pub use emulation::{Emulation, EmulationFault, JumpTarget};
 pub use operand::{Condition, EffectiveAddress, Source, SubReg, Width};
 pub use refusal::{InsnRefusal, Obstacle};
+pub use relocate::{MAX_RELOCATED, relocate};
+pub use relocated::{InsnCopy, Relocated, RelocatedPc};
 pub use slot::{SlotBytes, SlotPc};

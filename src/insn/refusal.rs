@@ -64,6 +64,12 @@ pub enum Obstacle {
     ShortTransaction,
     /// Changes rip in a way we don't know.
     UnknownTransfer,
+    /// A branch of the displaced code into the middle of one of its instructions.
+    BranchIntoItself,
+    /// call through rsp, or through the stack word that its return address takes.
+    CallThroughStack,
+    /// Its form elsewhere is longer than the room there.
+    NoRoom,
 }
 
 impl Obstacle {
@@ -84,6 +90,9 @@ impl Obstacle {
             Self::Enqueue => "enqueuing to a device is not supported",
             Self::ShortTransaction => "its abort target is cut to 16 bits",
             Self::UnknownTransfer => "it changes the instruction pointer in a way that is not supported",
+            Self::BranchIntoItself => "it branches into the middle of an instruction displaced with it",
+            Self::CallThroughStack => "its target lies where its return address goes",
+            Self::NoRoom => "its form elsewhere does not fit",
         }
     }
 }

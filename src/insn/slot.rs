@@ -14,6 +14,7 @@
 //! `build` runs at registration, the maps in signal handlers.
 
 use super::classify::{DisplacedInsn, Fixup, SlotKind, Way};
+use super::decode::MAX_INSN_LEN;
 use super::refusal::InsnRefusal;
 
 /// Room for either form, in bytes.
@@ -171,30 +172,52 @@ const fn is_syscall(insn: &DisplacedInsn) -> bool {
 
 /// Appends the instruction as it must be at `slot_at` to have the effect it has at `insn.at`.
 fn relocate(insn: &DisplacedInsn, slot_at: u64, out: &mut SlotBytes) -> Result<(), InsnRefusal> {
+    let moved = moved(insn, slot_at)?;
     let emulated_only = || InsnRefusal::EmulatedOnly { insn: insn.text() };
-    let moved_by = insn.at.wrapping_sub(slot_at);
-    out.append(insn.original()).ok_or_else(emulated_only)?;
-    let field = match insn.fixup {
-        Fixup::None => return Ok(()),
+    out.append(moved.get(..usize::from(insn.len)).unwrap_or_default()).ok_or_else(emulated_only)
+}
+
+/// The instruction as it must be at `slot_at` to have the effect it has at `insn.at`, then zeros.
+pub(super) fn moved(insn: &DisplacedInsn, slot_at: u64) -> Result<[u8; MAX_INSN_LEN], InsnRefusal> {
+    let emulated_only = || InsnRefusal::EmulatedOnly { insn: insn.text() };
+    let mut bytes = insn.bytes;
+    let (field, cut) = match insn.fixup {
+        Fixup::None => return Ok(bytes),
         Fixup::NoCopy => return Err(emulated_only()),
-        Fixup::Relative(field) | Fixup::RelativeLow32(field) => usize::from(field),
+        Fixup::Relative(field) => (usize::from(field), false),
+        Fixup::RelativeLow32(field) => (usize::from(field), true),
     };
-    let field = out.bytes.get_mut(field..field + 4).ok_or_else(emulated_only)?;
+    let field = bytes.get_mut(field..field + 4).ok_or_else(emulated_only)?;
+    move_field(field, insn.at, slot_at, insn.next(), cut)?;
+    Ok(bytes)
+}
+
+/// Changes the four bytes of a displacement that is relative to `next`, so that it refers to the
+/// same from the instruction moved from `at` to `slot_at`; `cut` when the sum is cut to 32 bits,
+/// so that any distance will do.
+pub(super) fn move_field(
+    field: &mut [u8],
+    at: u64,
+    slot_at: u64,
+    next: u64,
+    cut: bool,
+) -> Result<(), InsnRefusal> {
     let mut old = [0; 4];
-    old.copy_from_slice(field);
-    let relative = i64::from(i32::from_le_bytes(old)).wrapping_add(moved_by as i64);
-    let target = insn.next().wrapping_add(i32::from_le_bytes(old) as i64 as u64);
-    let new = match (insn.fixup, i32::try_from(relative)) {
-        // The sum is cut to 32 bits, so any distance will do.
-        (Fixup::RelativeLow32(_), _) => relative as i32,
-        (_, Ok(relative)) => relative,
-        (_, Err(_)) => return Err(InsnRefusal::OutOfReach { target, slot: slot_at }),
+    old.iter_mut().zip(&*field).for_each(|(to, from)| *to = *from);
+    let old = i64::from(i32::from_le_bytes(old));
+    let relative = old.wrapping_add(at.wrapping_sub(slot_at) as i64);
+    let new = match i32::try_from(relative) {
+        Ok(relative) => relative,
+        Err(_) if cut => relative as i32,
+        Err(_) => {
+            return Err(InsnRefusal::OutOfReach { target: next.wrapping_add(old as u64), slot: slot_at });
+        }
     };
-    field.copy_from_slice(&new.to_le_bytes());
+    field.iter_mut().zip(new.to_le_bytes()).for_each(|(to, from)| *to = from);
     Ok(())
 }
 
 /// `target` as a 32-bit field relative to `next`; `None` beyond 2 GiB.
-fn relative32(target: u64, next: u64) -> Option<[u8; 4]> {
+pub(super) fn relative32(target: u64, next: u64) -> Option<[u8; 4]> {
     i32::try_from(target.wrapping_sub(next) as i64).ok().map(i32::to_le_bytes)
 }

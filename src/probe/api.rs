@@ -78,8 +78,7 @@ pub fn not_entry(resolved: &Resolved) -> Option<Refusal> {
 /// [`Refusal::ReturnDenied`] where its return can't be followed.
 #[must_use]
 pub fn return_denied(file: &ElfFile, resolved: &Resolved) -> Option<Refusal> {
-    let object = file.soname().or_else(|| file.path().to_str()).unwrap_or_default();
     let names: Vec<&str> =
         resolved.symbol.as_deref().into_iter().chain(file.names_at(resolved.link)).collect();
-    denied::why_no_return(object, &names).map(|why| Refusal::ReturnDenied { why })
+    denied::why_no_return(file.soname(), file.path(), &names).map(|why| Refusal::ReturnDenied { why })
 }

@@ -75,7 +75,7 @@ fn json_says_the_same() {
          {{\"symbol\":\"visible\",\"demangled\":null,\"aliases\":[\"other_name\"],\"file_offset\":"
     );
     assert!(json.starts_with(&start), "{json}");
-    assert!(json.ends_with(",\"method\":\"emulate\",\"reason\":null}]}\n"), "{json}");
+    assert!(json.ends_with(",\"method\":\"emulate\",\"reason\":null,\"return_refused\":null}]}\n"), "{json}");
     let json = uprobe(&["list", "--json", &program, "broken"]).expect(0).stdout;
     assert!(json.contains("\"method\":null,\"reason\":\"undecodable: the bytes 06 c3 "), "{json}");
 }
@@ -86,6 +86,17 @@ fn libraries_are_found_by_name_and_programs_in_path() {
     assert!(by_name.lines().next().is_some_and(|l| l.ends_with("libc.so.6: 1 place")), "{by_name}");
     let by_path = uprobe(&["list", "sh"]).expect(1).stdout;
     assert!(by_path.starts_with("/usr/bin/") || by_path.starts_with("/bin/"), "{by_path}");
+}
+
+#[test]
+fn says_whose_return_can_t_be_followed() {
+    let why = "it searches the RUNPATH and the namespace of its caller, whom it finds by the return address";
+    let table = uprobe(&["list", "libc.so.6", "dlopen"]).expect(0).stdout;
+    assert!(table.contains("  int3 (") && table.ends_with(&format!("  return refused: {why}\n")), "{table}");
+    let json = uprobe(&["list", "--json", "libc.so.6", "dlopen"]).expect(0).stdout;
+    assert!(json.ends_with(&format!(",\"reason\":null,\"return_refused\":\"{why}\"}}]}}\n")), "{json}");
+    let table = uprobe(&["list", "libc.so.6", "openat"]).expect(0).stdout;
+    assert!(!table.contains("refused"), "{table}");
 }
 
 #[test]

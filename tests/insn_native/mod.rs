@@ -6,6 +6,7 @@
 //!           +0x3000 data:    what memory operands point at
 //!           +0x5000 stack
 //! FAR_AT            slots:   1.5 GiB away, so that relocation moves a long way
+//! BEYOND_AT         slots:   12 GiB away, out of reach of 32 bits
 //! ```
 //!
 //! Everything lies below 2 GiB, so that operands with 32-bit addresses reach it too. A pad notes
@@ -29,6 +30,7 @@ pub const DATA_AT: u64 = ARENA_AT + 0x3000;
 pub const STACK_AT: u64 = ARENA_AT + 0x5000;
 pub const ARENA_LEN: usize = 0x7000;
 pub const FAR_AT: u64 = ARENA_AT + 0x6000_0000;
+pub const BEYOND_AT: u64 = ARENA_AT + 0x3_0000_0000;
 const FAR_LEN: usize = 0x1000;
 
 /// Data and stack: what is compared and reset.
@@ -153,17 +155,19 @@ impl Native {
         if !*turn {
             map(ARENA_AT, ARENA_LEN);
             map(FAR_AT, FAR_LEN);
+            map(BEYOND_AT, FAR_LEN);
             *turn = true;
         }
         Self { _turn: turn }
     }
 
-    /// Writes bytes anywhere in the arena or the far page.
+    /// Writes bytes anywhere in the arena or the far pages.
     pub fn write(&mut self, at: u64, bytes: &[u8]) {
         let end = at + bytes.len() as u64;
         let in_arena = at >= ARENA_AT && end <= ARENA_AT + ARENA_LEN as u64;
         let in_far = at >= FAR_AT && end <= FAR_AT + FAR_LEN as u64;
-        assert!(in_arena || in_far, "write at {at:#x}");
+        let in_beyond = at >= BEYOND_AT && end <= BEYOND_AT + FAR_LEN as u64;
+        assert!(in_arena || in_far || in_beyond, "write at {at:#x}");
         // SAFETY: the range was checked to lie in our own mappings, and we hold the lock.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
     }

@@ -22,4 +22,34 @@
 	if (error_) { printf("unregister_uprobe(%s): %s\n", #probe, strerror(-error_)); exit(98); } \
 } while (0)
 
+/* The same for the other kinds. */
+#define REGISTER_AS(kind, probe) do { \
+	int error_ = register_##kind(probe); \
+	if (error_) { printf("register_" #kind "(%s): %s\n", #probe, strerror(-error_)); exit(98); } \
+} while (0)
+#define UNREGISTER_AS(kind, probe) do { \
+	int error_ = unregister_##kind(probe); \
+	if (error_) { printf("unregister_" #kind "(%s): %s\n", #probe, strerror(-error_)); exit(98); } \
+} while (0)
+/* Any function of one argument as the pointer a struct wants. */
+#define ENTRY(function) ((void *)(uintptr_t)(function))
+
+/* An error as the header names it. */
+static inline const char *error_name(int error)
+{
+	switch (-error) {
+	case 0: return "0";
+	case ENOENT: return "-ENOENT";
+	case E2BIG: return "-E2BIG";
+	case EINVAL: return "-EINVAL";
+	case EILSEQ: return "-EILSEQ";
+	case EBUSY: return "-EBUSY";
+	case ERANGE: return "-ERANGE";
+	case EFAULT: return "-EFAULT";
+	case EOPNOTSUPP: return "-EOPNOTSUPP";
+	case EADDRNOTAVAIL: return "-EADDRNOTAVAIL";
+	default: return strerror(-error);
+	}
+}
+
 #endif
