@@ -10,7 +10,10 @@ use std::process::Command;
 use iced_x86::{Decoder, DecoderOptions};
 use random::Random;
 use uprobe::insn::slot::{Boost, Step};
-use uprobe::insn::{InsnRefusal, MAX_INSN_LEN, SlotBytes, boundaries, classify};
+use uprobe::insn::{
+    Code, DisplacedInsn, InsnRefusal, JUMP_LEN, MAX_INSN_LEN, RelocatedPc, SlotBytes, WINDOW_TEXT, Window,
+    WindowText, boundaries, classify, relocate,
+};
 
 const AT: u64 = 0x7f12_3456_7000;
 const SLOT_AT: u64 = AT - 0x1234_5678;
@@ -39,7 +42,56 @@ fn exercise(bytes: &[u8]) -> bool {
             Err(other) => panic!("{bytes:02x?}: {other}"),
         }
     }
+    relocated(bytes, &insn);
     true
+}
+
+/// The same bytes as a run of one, near and far.
+fn relocated(bytes: &[u8], insn: &DisplacedInsn) {
+    for at in [SLOT_AT, SLOT_AT - (1 << 40)] {
+        let mut code = Code::new(at);
+        match relocate(bytes, AT, 1, &mut code) {
+            Ok(relocated) => {
+                assert_eq!(relocated.displaced_len(), usize::from(insn.len));
+                assert!(code.len() == relocated.len() && relocated.next() == insn.next());
+                assert_eq!(relocated.map(at), Some(RelocatedPc::At(AT)));
+            }
+            Err(InsnRefusal::OutOfReach { .. }) => assert!(code.is_empty()),
+            // Displacements that don't fit, branches into themselves, calls through rsp.
+            Err(InsnRefusal::Obstructed { .. }) => assert!(!insn.can_run_in_slot() || code.is_empty()),
+            Err(other) => panic!("{bytes:02x?}: {other}"),
+        }
+    }
+}
+
+/// Windows over any bytes: what is planned covers a jump, and every candidate has a target.
+#[test]
+fn windows_over_random_bytes() {
+    let mut random = Random::new(5);
+    let (mut bytes, mut planned) = ([0; WINDOW_TEXT], 0);
+    for _ in 0..300_000 {
+        bytes.fill_with(|| random.byte());
+        let (code_len, room) = (random.below(12) as usize + 1, random.below(24) as usize);
+        let text = WindowText { bytes: &bytes, at: AT, code_len, room, targets: &[] };
+        let Ok(window) = Window::plan(&text) else { continue };
+        planned += 1;
+        assert!(
+            window.displaced_len() >= JUMP_LEN
+                || bytes[window.displaced_len()..JUMP_LEN].iter().all(|b| *b == 0xcc)
+        );
+        let lens: Vec<usize> = boundaries(&bytes, AT).map(|(_, len)| len).take(window.insn_count()).collect();
+        assert_eq!(lens.iter().sum::<usize>(), window.displaced_len());
+        let (low, _) = window.reach();
+        for range in window.candidates().take(50) {
+            let target = range.first_from(low).unwrap();
+            let jump = range.jump_to(target).unwrap();
+            for inner in window.inner().filter(|inner| range.traps() >> inner.offset & 1 == 0) {
+                let kept = usize::from(inner.offset)..JUMP_LEN.min(usize::from(inner.offset + inner.len));
+                assert_eq!(jump[kept.clone()], bytes[kept]);
+            }
+        }
+    }
+    assert!(planned > 20_000, "{planned}");
 }
 
 #[test]

@@ -14,6 +14,9 @@
 //! A run of instructions goes elsewhere by [`relocate()`], for jumps over them and ways past them:
 //! calls and branches too, which become what has their effect there.
 //!
+//! [`Window`] plans such a jump: what it displaces, and where it may lead so that no thread can come
+//! to harm in the middle of it.
+//!
 //! What can do neither is refused by name. A slot is permanent, immutable once it is executable,
 //! and shared by all threads: nothing in it belongs to one hit.
 //!
@@ -28,10 +31,12 @@ mod decode;
 mod emulation;
 mod lift;
 mod operand;
+mod pun;
 mod refusal;
 mod relocate;
 mod relocated;
 pub mod slot;
+mod window;
 
 pub use alu::{BinaryOp, UnaryOp};
 pub use classify::{DisplacedInsn, SlotKind, Way, classify};
@@ -39,7 +44,9 @@ pub use code::{CODE_CAPACITY, Code, CodeFull};
 pub use decode::{Boundaries, MAX_INSN_LEN, boundaries, decode_len, disassemble};
 pub use emulation::{Emulation, EmulationFault, JumpTarget};
 pub use operand::{Condition, EffectiveAddress, Source, SubReg, Width};
+pub use pun::{Inner, InnerBoundary, JUMP_LEN, TargetRange};
 pub use refusal::{InsnRefusal, Obstacle};
 pub use relocate::{MAX_RELOCATED, relocate};
 pub use relocated::{InsnCopy, Relocated, RelocatedPc};
 pub use slot::{SlotBytes, SlotPc};
+pub use window::{WINDOW_TEXT, Window, WindowRefusal, WindowText};

@@ -138,6 +138,7 @@ static ONE_AT_A_TIME: Mutex<bool> = Mutex::new(false);
 /// The processor, for one instruction at a time.
 pub struct Native {
     _turn: MutexGuard<'static, bool>,
+    page: Option<u64>,
 }
 
 /// What the instruction starts from and what it leaves.
@@ -158,7 +159,18 @@ impl Native {
             map(BEYOND_AT, FAR_LEN);
             *turn = true;
         }
-        Self { _turn: turn }
+        Self { _turn: turn, page: None }
+    }
+
+    /// Runs `during` while code can be written in the page at `at`.
+    pub fn with_page(&mut self, at: u64, during: impl FnOnce(&mut Self)) {
+        const PAGE: usize = 0x1000;
+        map(at, PAGE);
+        self.page = Some(at);
+        during(self);
+        self.page = None;
+        // SAFETY: mapped above, for this alone.
+        unsafe { libc::munmap(at as *mut libc::c_void, PAGE) };
     }
 
     /// Writes bytes anywhere in the arena or the far pages.
@@ -167,7 +179,8 @@ impl Native {
         let in_arena = at >= ARENA_AT && end <= ARENA_AT + ARENA_LEN as u64;
         let in_far = at >= FAR_AT && end <= FAR_AT + FAR_LEN as u64;
         let in_beyond = at >= BEYOND_AT && end <= BEYOND_AT + FAR_LEN as u64;
-        assert!(in_arena || in_far || in_beyond, "write at {at:#x}");
+        let in_page = self.page.is_some_and(|page| at >= page && end <= page + 0x1000);
+        assert!(in_arena || in_far || in_beyond || in_page, "write at {at:#x}");
         // SAFETY: the range was checked to lie in our own mappings, and we hold the lock.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
     }
