@@ -248,7 +248,8 @@ mod fetched {
         assert_eq!(Some(&latency.min_ns), times.iter().min(), "{outcome}");
         assert_eq!(Some(&latency.max_ns), times.iter().max(), "{outcome}");
         for (bucket, count) in latency.log2.iter().enumerate() {
-            let within = times.iter().filter(|ns| ns.checked_ilog2().map_or(0, |log| log as usize + 1) == bucket);
+            let within =
+                times.iter().filter(|ns| ns.checked_ilog2().map_or(0, |log| log as usize + 1) == bucket);
             assert_eq!(within.count() as u64, *count, "bucket {bucket} of {latency:?}, {times:?}");
         }
     }
@@ -385,7 +386,7 @@ mod written {
         assert_eq!((of("left"), of("also"), of("caller__return")), (5, 5, 5), "{outcome}");
         assert_eq!(lines.len(), 15, "{outcome}");
         assert!(lines[0].ends_with(") r=1"), "{outcome}");
-        assert!(lines[1].ends_with(" r=1 comm=\"r_plain\""), "{outcome}");
+        assert!(lines[1].ends_with(" r=1 arg2=\"r_plain\""), "{outcome}");
         for name in ["left", "also", "caller__return"] {
             let calls = outcome.calls(name);
             assert_eq!((calls.kind.as_str(), calls.hits, calls.returns), ("return", 5, 5), "{outcome}");

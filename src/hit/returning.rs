@@ -236,7 +236,11 @@ pub fn follow_for_handlers(
     let user = pool::address(instance.block) as *mut CUretprobeInstance;
     let ret_addr = crate::hit::stubs::real(instance.stub);
     // SAFETY: a block of at least so many bytes, aligned to 64.
-    unsafe { *user = CUretprobeInstance { rp, ret_addr, slot: instance.slot, reserved: 0 } };
+    unsafe {
+        *user = CUretprobeInstance { rp, ret_addr, slot: instance.slot, reserved: 0 };
+        // The block's last user left something there.
+        user.add(1).cast::<u8>().write_bytes(0, data_size);
+    }
     let mut follows = true;
     if let Some(handler) = entry_handler {
         let before = *hit.regs;
