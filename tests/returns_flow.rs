@@ -32,6 +32,17 @@ mod longjmp {
         assert!(outcome.stdout.contains("bounded"), "{outcome}");
     }
 
+    /// The calls that are left make room for others.
+    #[test]
+    fn out_of_more_calls_than_are_followed_at_once() {
+        let launch = launch(Program::new("r_longjmp.c"), &["deep"]);
+        let keys = "name = 'p'\nkind = 'return'\nmaxactive = 5\naction = ['count']";
+        let outcome = assert_same_as_native(&launch.probe("exe:nested", keys).follow("exe:settle"));
+        let calls = outcome.calls("p");
+        assert_eq!((calls.hits, calls.nmissed), (1000, 2_000_000 - 1000), "{calls:#?}\n{outcome}");
+        assert_eq!(calls.fates(), (0, 1000, 0), "{calls:#?}\n{outcome}");
+    }
+
     #[test]
     fn with_setjmp_itself_followed_at_two_sites() {
         assert_ways("r_longjmp.c", &[&["two-sites"]]);
@@ -130,6 +141,58 @@ mod signals {
     }
 }
 
+/// At any instruction, our own included.
+mod any_moment {
+    use super::*;
+
+    /// How many calls there were is nobody's business; but each is accounted for.
+    fn assert_accounted(way: &str, count: u32) {
+        for compiler in Compiler::installed() {
+            let launch = launch(Program::new("r_async.c").compiler(compiler), &[way, &count.to_string()]);
+            let places = ["exe:work", "exe:middle", "exe:deep", "exe:settle"];
+            let outcome = assert_same_as_native(&launch.follow_all(places));
+            for place in places {
+                let [entry, returned, call] = KINDS.map(|kind| outcome.calls(&format!("{kind}/{place}")));
+                assert_eq!((entry.nmissed, returned.nmissed), (0, 0), "{returned:#?}\n{outcome}");
+                assert_eq!((returned.hits, returned.in_flight), (entry.hits, 0), "{returned:#?}\n{outcome}");
+                assert_eq!(returned.fates(), call.fates(), "{call:#?}\n{outcome}");
+            }
+            let deep = outcome.calls("return/exe:deep");
+            assert!(deep.unwound >= u64::from(count), "{deep:#?}\n{outcome}");
+        }
+    }
+
+    #[test]
+    fn is_left_by_longjmp() {
+        assert_accounted("longjmp", 500);
+    }
+
+    #[test]
+    fn is_left_by_cancellation() {
+        assert_accounted("cancel", 300);
+    }
+
+    /// Frames that were begun by one thread on its own stack return in another: they are right, and each
+    /// call is accounted for; that it came back isn't always known.
+    #[test]
+    fn is_gone_on_from_by_another_thread() {
+        for compiler in Compiler::installed() {
+            let launch = launch(Program::new("r_async.c").compiler(compiler), &["exchange", "100"]);
+            let places = ["exe:around", "exe:swap", "exe:deep", "exe:work"];
+            let outcome = assert_same_as_native(&launch.follow_all(places));
+            for told in told_calls(&outcome) {
+                for kind in ["return", "call"] {
+                    let calls = outcome.calls(&format!("{kind}/{}", told.place));
+                    assert_eq!((calls.hits, calls.nmissed), (told.hits, 0), "{calls:#?}\n{outcome}");
+                    if ["exe:deep", "exe:work"].contains(&told.place.as_str()) {
+                        assert_eq!(calls.fates(), (told.returns, 0, 0), "{calls:#?}\n{outcome}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 mod threads {
     use super::*;
 
@@ -137,6 +200,19 @@ mod threads {
     fn two_thousand_that_end_inside() {
         let outcome = assert_followed(&launch(Program::new("r_threads.c"), &["end", "2000"]));
         assert!(outcome.stdout.contains("bounded"), "{outcome}");
+    }
+
+    /// What they held of `maxactive` is free again.
+    #[test]
+    fn that_end_inside_where_one_call_is_followed_at_once() {
+        let launch = launch(Program::new("r_threads.c"), &["in-turns", "200"]);
+        for kind in ["return", "call"] {
+            let keys = format!("name = 'p'\nkind = '{kind}'\nmaxactive = 1\naction = ['count']");
+            let outcome = assert_same_as_native(&launch.clone().probe("exe:leave", &keys));
+            let calls = outcome.calls("p");
+            assert_eq!((calls.hits, calls.nmissed), (201, 0), "{calls:#?}\n{outcome}");
+            assert_eq!(calls.fates(), (1, 200, 0), "{calls:#?}\n{outcome}");
+        }
     }
 
     #[test]
@@ -160,6 +236,23 @@ mod recursion {
     #[test]
     fn a_hundred_thousand_deep() {
         assert_followed(&launch(program(), &["deep", "100000"]));
+    }
+
+    /// More calls at once than there is memory for: those are missed, and the others are right.
+    #[test]
+    fn deeper_than_can_be_followed() {
+        let launch = launch(program(), &["deep", "700000"]);
+        let places = ["exe:down", "exe:is_even", "exe:is_odd"];
+        let outcome = assert_same_as_native(&launch.follow_all(places));
+        for (place, executed) in places.iter().zip([1_400_000, 700_000, 700_000]) {
+            assert_eq!(outcome.calls(&format!("entry/{place}")).hits, executed, "{outcome}");
+            for kind in ["return", "call"] {
+                let calls = outcome.calls(&format!("{kind}/{place}"));
+                assert_eq!(calls.executions(), executed, "{calls:#?}\n{outcome}");
+                assert_eq!(calls.fates(), (calls.hits, 0, 0), "{calls:#?}\n{outcome}");
+                assert!(calls.hits > 200_000 && calls.nmissed > 0, "{calls:#?}\n{outcome}");
+            }
+        }
     }
 
     #[test]

@@ -274,7 +274,12 @@ impl OwnStack {
         self.doubtful.store(self.doubtful.load(Relaxed).saturating_sub(settled), Relaxed);
     }
 
-    /// Everything unwound: the thread is dead.
+    /// The thread ends: what is left won't return.
+    pub fn end(&self) {
+        self.drop_all();
+    }
+
+    /// Everything unwound: the thread is dead, or about to be.
     fn drop_all(&self) {
         while let Some(newest) = self.newest() {
             self.pop();

@@ -23,6 +23,11 @@ ODD(calls_pops_two, "push %rbx\n mov %rsp, %rbx\n push $30\n push $12\n call pop
 ODD(crooked, "sub $3, %rsp\n call rep_ret\n add $3, %rsp\n ret")
 /* Calls that are no calls: the address is pushed, and jumped to. */
 ODD(pushes, "lea 1f(%rip), %rdx\n push %rdx\n jmp rep_ret\n 1: add $7, %rax\n ret")
+/* The first instruction is itself a jump, a call, or takes the return address. */
+ODD(jumps_first, "jmp rep_ret")
+ODD(calls_first, "call rep_ret\n add $10, %rax\n ret")
+ODD(pops_first, "pop %rdx\n lea 9(%rdi), %rax\n jmp *%rdx")
+ODD(moves_stack_first, "sub $40, %rsp\n lea 11(%rdi), %rax\n add $40, %rsp\n ret")
 
 int main(int argc, char **argv)
 {
@@ -38,8 +43,16 @@ int main(int argc, char **argv)
 		EXPECT(calls_pops_two(i), i + 42);
 		EXPECT(crooked(i), i + 1);
 		EXPECT(pushes(i), i + 8);
+		EXPECT(jumps_first(i), i + 1);
+		EXPECT(calls_first(i), i + 11);
+		EXPECT(pops_first(i), i + 9);
+		EXPECT(moves_stack_first(i), i + 11);
 	}
-	RETURNED("rep_ret", 4 * rounds);
+	RETURNED("jumps_first", rounds);
+	RETURNED("calls_first", rounds);
+	RETURNED("pops_first", rounds);
+	RETURNED("moves_stack_first", rounds);
+	RETURNED("rep_ret", 6 * rounds);
 	RETURNED("bnd_ret", rounds);
 	RETURNED("by_jump", rounds);
 	RETURNED("by_jump_below", rounds);

@@ -92,6 +92,26 @@ static void cancel(void)
 	UNWOUND("libc.so.6:pause", 100);
 }
 
+/* One after the other, so that never more than one is inside; at last the main thread comes back. */
+static void *leaves(void *arg)
+{
+	leave(1);
+	return arg;
+}
+static void in_turns(void)
+{
+	pthread_t thread;
+	void *value;
+	for (long i = 0; i < count; i++) {
+		make(&thread, 1 << 20, leaves, 0);
+		MUST(pthread_join(thread, &value));
+		EXPECT((long)value, 5);
+	}
+	leaving = 0;
+	EXPECT(leave(1), 1);
+	CALLS("leave", count + 1, 1, count, 0);
+}
+
 /* The process ends around them. */
 static void around(void)
 {
@@ -114,6 +134,8 @@ int main(int argc, char **argv)
 		end();
 	else if (strcmp(way, "cancel") == 0)
 		cancel();
+	else if (strcmp(way, "in-turns") == 0)
+		in_turns();
 	else if (strcmp(way, "around") == 0)
 		around();
 	else
