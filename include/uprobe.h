@@ -205,6 +205,13 @@ UPROBE_WEAK int uprobe_replace(const char *pathname, const char *symbol, void *r
 UPROBE_WEAK long uprobe_read(void *dst, const void *src, size_t n);
 UPROBE_WEAK long uprobe_read_string(char *dst, const void *src, size_t n);
 
+/* The stack of the code at `regs`: the address it returns to, then the one its caller returns to, and so on, at
+ * most n; how many. They are the real ones where a return probe has replaced them. A signal handler returns
+ * to the restorer; the next address then is that of the interrupted instruction. In a return handler regs->rip
+ * is where the function has returned to: the caller, whose own return address comes first. Ends early where neither
+ * unwind tables (.eh_frame) nor frame pointers lead on. Safe in handlers; needs some 7 KiB of stack. */
+UPROBE_WEAK long uprobe_stack(const struct uprobe_regs *regs, void **buf, size_t n);
+
 #define UPROBE_AVAILABLE() (register_uprobe != 0)
 
 /* Integer or pointer argument n (from 1) at a function's entry: registers, then stack. */

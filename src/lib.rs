@@ -23,6 +23,7 @@ pub mod syntax;
 #[expect(unsafe_code, reason = "system calls, the heap, memcpy")]
 pub mod sys;
 pub mod trace;
+pub mod unwind;
 
 #[global_allocator]
 static HEAP: sys::Allocator = sys::Allocator;

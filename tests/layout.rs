@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 const LEAVES: [&str; 6] = ["addr", "error", "place", "regs", "syntax", "sys"];
 
 /// Each module with what it may use besides the leaves.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("insn", &[]),
+    ("unwind", &[]),
     ("elf", &[]),
     // The record a fetch writes into is a leaf of its own.
     ("fetch", &["trace::record"]),
     ("trace", &["fetch"]),
     ("config", &["fetch"]),
-    ("hit", &["fetch", "trace", "insn"]),
+    ("hit", &["fetch", "trace", "insn", "unwind"]),
     ("code", &["hit", "insn"]),
     ("probe", &["config", "elf", "insn", "code", "fetch", "hit"]),
     ("runtime", &["probe", "code", "config", "elf", "insn", "hit", "trace"]),

@@ -9,6 +9,7 @@ mod reads;
 mod register;
 mod replace;
 mod returns;
+mod stack;
 mod wanted;
 
 pub use init::uprobe_init;
@@ -21,3 +22,4 @@ pub use register::{
 };
 pub use replace::uprobe_replace;
 pub use returns::{register_uretprobe, register_uretprobes, unregister_uretprobe, unregister_uretprobes};
+pub use stack::uprobe_stack;

@@ -10,8 +10,8 @@ use super::maps::{free_gaps, read_maps};
 use super::poke::Poker;
 use crate::hit::point::{ProbePoint, SLOT_SIZE, STEP_OFFSET};
 use crate::hit::slots::{self, Arena};
-use crate::insn::DisplacedInsn;
 use crate::insn::slot::{Boost, SlotBytes, Step};
+use crate::insn::{Code, DisplacedInsn, relocate};
 use crate::sys::{self, FixedHashMap};
 
 /// Bytes of one arena.
@@ -59,6 +59,23 @@ impl Arenas {
         code[..Boost::SIZE].copy_from_slice(form.padded());
         Step::build(insn, slot + STEP_OFFSET, &mut form).ok()?;
         code[Boost::SIZE..].copy_from_slice(&form.padded()[..Step::SIZE]);
+        self.queued.push((slot, code));
+        self.known.insert((insn.at, insn.bytes), slot);
+        Some(slot)
+    }
+
+    /// As [`Arenas::take`] for what no slot can hold as it is: branches and calls, in the form they have
+    /// elsewhere. It has no step form, and whoever looks at a thread there sees these instructions.
+    pub fn take_relocated(&mut self, insn: &DisplacedInsn, near: Neighbourhood) -> Option<u64> {
+        if let Some(slot) = self.known.get(&(insn.at, insn.bytes)) {
+            return Some(*slot);
+        }
+        let slot = self.fresh(near)?;
+        let mut form = Code::new(slot);
+        let moved = relocate(insn.original(), insn.at, 1, &mut form).ok()?;
+        form.append_jump(moved.next()).ok()?;
+        let mut code = [0xCC; SLOT_SIZE];
+        code.get_mut(..form.len())?.copy_from_slice(form.bytes());
         self.queued.push((slot, code));
         self.known.insert((insn.at, insn.bytes), slot);
         Some(slot)

@@ -217,7 +217,7 @@ fn take_block(instance: &mut ReturnInstance, bytes: usize) -> bool {
 }
 
 /// At the entry, for a return probe of the C API.
-pub fn follow_for_handlers(
+pub(super) fn follow_for_handlers(
     consumer: &Consumer,
     rp: *mut CUretprobe,
     hit: &mut Hit<'_>,
@@ -238,7 +238,7 @@ pub fn follow_for_handlers(
     // SAFETY: a block of at least so many bytes, aligned to 64.
     unsafe {
         *user = CUretprobeInstance { rp, ret_addr, slot: instance.slot, reserved: 0 };
-        // The block's last user left something there.
+        // What another call has left there is nobody's business.
         user.add(1).cast::<u8>().write_bytes(0, data_size);
     }
     let mut follows = true;
@@ -247,7 +247,8 @@ pub fn follow_for_handlers(
         let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
         match guarded(thread, on_trap, handler as usize, user as usize, regs as usize, 0) {
-            Some(result) => follows = result == 0,
+            // One that has unregistered its own probe may have given up the struct as well.
+            Some(result) => follows = result == 0 && consumer.alive.load(SeqCst),
             None => {
                 *hit.regs = before;
                 consumer.crashed(rp.cast(), hit, thread);

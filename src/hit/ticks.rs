@@ -82,8 +82,8 @@ pub fn ticks() -> u64 {
     clock::now_ns()
 }
 
-/// The nanoseconds of `delta` ticks, rounded down; u64::MAX where they are more. Only after
-/// [`calibrate`] only. Signal-safe.
+/// The nanoseconds of `delta` ticks, rounded down; u64::MAX where they are more. Meaningful after
+/// [`calibrate`]. Signal-safe.
 #[inline]
 #[must_use]
 pub fn ticks_to_ns(delta: u64) -> u64 {

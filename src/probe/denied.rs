@@ -105,7 +105,8 @@ const TABLE: &[Group] = &[
             "__assert_fail", "__assert_perror_fail", "__chk_fail", "__fortify_fail", "__stack_chk_fail",
             "__libc_dynarray_at_failure", "__libc_alloc_buffer_create_failure", "_ZSt9terminatev",
             "_ZSt10unexpectedv", "_ZSt21__glibcxx_assert_fail*", "__cxa_pure_virtual",
-            "__cxa_deleted_virtual",
+            "__cxa_deleted_virtual", "_ZN9__gnu_cxx27__verbose_terminate_handlerEv",
+            "_ZNK11__gnu_debug16_Error_formatter8_M_error*",
         ],
     },
     Group {
@@ -130,7 +131,7 @@ const TABLE: &[Group] = &[
         objects: ANY,
         why: "it never returns: it leaves by an exception",
         names: &[
-            "__cxa_throw", "__cxa_rethrow", "__cxa_throw_bad_array_length",
+            "__cxa_throw", "__cxa_rethrow", "__cxa_call_unexpected", "__cxa_throw_bad_array_length",
             "__cxa_throw_bad_array_new_length", "__cxa_bad_cast", "__cxa_bad_typeid", "_ZSt*__throw_*",
             "_ZSt17rethrow_exception*", "_Unwind_Resume",
         ],

@@ -69,6 +69,8 @@ pub struct Instance {
     pub offset: FileOffset,
     /// The consumer; made with the instance, freed with it (API) or never (config).
     pub consumer: *const Consumer,
+    /// It could not be made, for a reason that holds wherever the file is mapped: it stays refused.
+    pub is_idle: bool,
     /// The user wants it on.
     pub enabled: bool,
     /// Where it is in memory now.

@@ -10,6 +10,7 @@ mod api;
 mod commit;
 mod consumers;
 pub mod denied;
+mod frames;
 mod instance;
 pub mod lock;
 mod modules;

@@ -9,6 +9,7 @@ use crate::error::Refusal;
 use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
 use crate::place::Place;
+use crate::probe::frames;
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{Module, list_modules, with_objects_held};
 use crate::probe::retire::Retirement;
@@ -43,8 +44,10 @@ impl Registry {
     /// An empty registry, with the way to write text opened.
     #[must_use]
     pub fn new() -> Self {
+        let modules = list_modules();
+        frames::publish(&modules);
         Self {
-            modules: list_modules(),
+            modules,
             files: FixedHashMap::default(),
             requests: Vec::new(),
             instances: Vec::new(),
@@ -147,6 +150,9 @@ impl Registry {
             let (request, instance) = if is_same { (first_new, this.instances.len()) } else { (0, 0) };
             this.forget_unmapped(&modules);
             this.modules = modules;
+            if !is_same {
+                frames::publish(&this.modules);
+            }
             this.resolve_from(request);
             this.commit_from(request, if request == 0 { 0 } else { instance });
         });
@@ -290,6 +296,7 @@ impl Registry {
         use crate::addr::RuntimeAddr;
         use crate::place::{ObjectPattern, Target};
         self.modules = list_modules();
+        frames::publish(&self.modules);
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let module = module.ok_or(Refusal::NotExecutable { offset: at })?;
         let file = self.file(&module)?;

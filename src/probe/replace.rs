@@ -140,12 +140,15 @@ impl Registry {
         if let Way::Emulate(Emulation::Jump { target: JumpTarget::Address(target) }) = point.displaced.way {
             return Ok(target);
         }
-        if !point.displaced.can_run_in_slot() {
-            return Err(-libc::EOPNOTSUPP);
-        }
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(point.at)));
         let (low, high) = module.map_or((point.at, point.next()), |module| (module.low, module.high));
-        let slot = self.arenas.take(&point.displaced, Neighbourhood { low, high }).ok_or(-libc::ENOMEM)?;
+        let near = Neighbourhood { low, high };
+        if !point.displaced.can_run_in_slot() {
+            let slot = self.arenas.take_relocated(&point.displaced, near).ok_or(-libc::EOPNOTSUPP)?;
+            self.arenas.flush(&mut self.poker)?;
+            return Ok(slot);
+        }
+        let slot = self.arenas.take(&point.displaced, near).ok_or(-libc::ENOMEM)?;
         self.arenas.flush(&mut self.poker)?;
         if slots::owner(slot).is_none() {
             // A signal or a fault there is seen at the function, which is not probed by this: armed for ever,

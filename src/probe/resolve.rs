@@ -102,7 +102,7 @@ impl Registry {
     ) {
         let known = self.by_place.get(&(number, module.id, resolved.offset.0)).copied();
         let instance = known.unwrap_or_else(|| self.make_instance(number, module, file, resolved, index, of));
-        if known.is_none() && self.instances[instance].as_ref().is_some_and(|made| made.refusal.is_some()) {
+        if self.instances[instance].as_ref().is_some_and(|made| made.is_idle) {
             return;
         }
         let at = resolved.link.at(module.bias);
@@ -208,6 +208,7 @@ impl Registry {
             link: resolved.link,
             offset: resolved.offset,
             consumer,
+            is_idle: refusal.is_some(),
             enabled,
             points: Vec::new(),
             refusal,

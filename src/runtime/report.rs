@@ -49,7 +49,9 @@ pub fn finish() {
 #[must_use]
 pub fn has_hits() -> bool {
     lock::with_some_patience(|registry| {
-        registry.instances.iter().flatten().any(|instance| {
+        let is_reported =
+            |number: usize| matches!(registry.requests[number], Some(Request { maker: Maker::Spec(..), .. }));
+        registry.instances.iter().flatten().filter(|instance| is_reported(instance.request)).any(|instance| {
             let counters = &instance.consumer().counters;
             [&counters.hits, &counters.nmissed, &counters.filtered, &counters.sampled_out]
                 .iter()

@@ -18,7 +18,10 @@ ASM(f_jump_memory, "jmp *f_jump_pointer(%rip)\n .data\n f_jump_pointer: .quad f_
 ASM(f_immediate, "mov $1, %eax\n lea (%rdi,%rsi), %rax\n ret")
 ASM(f_ret, "ret")
 ASM(f_branch, "jrcxz 1f\n 1: lea (%rdi,%rsi), %rax\n ret")
+ASM(f_condition, "jc 1f\n 1: lea (%rdi,%rsi), %rax\n ret")
+ASM(f_loop, "loop 1f\n 1: lea (%rdi,%rsi), %rax\n ret")
 ASM(f_call, "call f_push\n ret")
+ASM(f_call_memory, "call *f_jump_pointer(%rip)\n ret")
 
 static long (*original)(long, long);
 static long replacement(long a, long b) { return 1000 + original(a, b); }
@@ -55,6 +58,9 @@ int main(void)
 	try("f_immediate", f_immediate);
 	try("f_ret", f_ret);
 	try("f_branch", f_branch);
+	try("f_condition", f_condition);
+	try("f_loop", f_loop);
 	try("f_call", f_call);
+	try("f_call_memory", f_call_memory);
 	return 0;
 }

@@ -2,6 +2,7 @@
  * replacement finds its `original` from its first call on. */
 #include "handlers.h"
 #include <pthread.h>
+#include <sched.h>
 
 FUNCTION long target(long a) { KEEP(); return a + 1; }
 
@@ -20,19 +21,16 @@ static long replacement(long a)
 }
 static void *work(void *argument)
 {
-	unsigned long mine = 0, others = 0;
 	(void)argument;
 	for (long a = 1; !stop; a++) {
 		long result = target(a);
 		if (result == a + 1)
-			mine++;
+			__atomic_add_fetch(&own, 1, __ATOMIC_RELAXED);
 		else if (result == -(a + 1))
-			others++;
+			__atomic_add_fetch(&replaced, 1, __ATOMIC_RELAXED);
 		else
 			__atomic_add_fetch(&wrong, 1, __ATOMIC_RELAXED);
 	}
-	__atomic_add_fetch(&own, mine, __ATOMIC_RELAXED);
-	__atomic_add_fetch(&replaced, others, __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -53,9 +51,16 @@ int main(void)
 		if (target(1) != 2)
 			wrong++;
 	}
+	/* However seldom they have run: now they see both. */
+	wrong += uprobe_replace(NULL, "target", ENTRY(replacement), (void **)&original) != 0;
+	while (__atomic_load_n(&replaced, __ATOMIC_RELAXED) == 0)
+		sched_yield();
+	wrong += uprobe_replace(NULL, "target", NULL, NULL) != 0;
+	while (__atomic_load_n(&own, __ATOMIC_RELAXED) == 0)
+		sched_yield();
 	stop = 1;
 	for (int i = 0; i < THREADS; i++)
 		MUST(pthread_join(threads[i], NULL));
-	printf("wrong %lu, both seen: %s\n", wrong, own && replaced ? "yes" : "no");
+	printf("wrong %lu\n", wrong);
 	return 0;
 }

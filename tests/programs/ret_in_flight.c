@@ -37,7 +37,9 @@ static int leave_and_go(struct uretprobe_instance *ri, struct uprobe_regs *regs)
 static int enter_and_go(struct uretprobe_instance *ri, struct uprobe_regs *regs)
 {
 	(void)regs;
-	unregister_uretprobe(ri->rp);
+	struct uretprobe *rp = ri->rp;
+	unregister_uretprobe(rp);
+	memset(rp, 0, sizeof *rp); /* the caller's again */
 	return 0;
 }
 static void *caller(void *argument)
@@ -91,7 +93,8 @@ int main(void)
 	probe = (struct uretprobe){ .up = PROBE(target), .handler = leave, .entry_handler = enter_and_go };
 	REGISTER_AS(uretprobe, &probe);
 	result = target(1) + target(1);
-	printf("from its entry_handler: %ld, handlers %d\n", result, handlers);
+	printf("from its entry_handler: %ld, handlers %d, hits %llu\n", result, handlers,
+	       (unsigned long long)probe.up.nhit);
 	sem_post(&go);
 	probe = (struct uretprobe){ .up = PROBE(wait_inside), .handler = leave };
 	REGISTER_AS(uretprobe, &probe);

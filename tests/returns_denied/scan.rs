@@ -11,7 +11,8 @@ use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
     Register, UsedMemory,
 };
-use uprobe::elf::{ElfFile, Function, StdFiles, SymbolSource};
+use uprobe::addr::LinkAddr;
+use uprobe::elf::{BoundsFrom, ElfFile, Function, StdFiles, SymbolSource};
 use uprobe::insn::disassemble;
 
 use super::frames::{Base, Frames};
@@ -91,13 +92,14 @@ pub fn scan(file: &ElfFile) -> Vec<Finding> {
     let mut exits: BTreeMap<u64, (u64, Exits)> = BTreeMap::new();
     for function in file.functions(&StdFiles) {
         let names: Vec<String> = file.names(function).map(str::to_owned).collect();
-        let Some(insns) = decode(file, function) else { continue };
+        let Some(insns) = decode(file, extent(file, function)) else { continue };
         let (traits, leaves) = follow(&insns, &frames, function.link.0, file);
         let end = insns.last().map_or(function.link.0, Instruction::next_ip);
         exits.insert(function.link.0, (end, leaves));
         let is_exported = function.source == SymbolSource::Dynsym;
         found.push((function.link.0, Finding { names, is_exported, traits }));
     }
+    add_nameless(file, &frames, &mut exits);
     let never = never_return(&exits);
     for (at, finding) in &mut found {
         // The part of a function that is rarely run is no function.
@@ -114,31 +116,54 @@ pub fn scan(file: &ElfFile) -> Vec<Finding> {
     found.into_iter().map(|(_, finding)| finding).filter(|finding| !finding.traits.is_empty()).collect()
 }
 
-/// The instructions up to the function's end, or to what can't be decoded.
-fn decode(file: &ElfFile, function: &Function) -> Option<Vec<Instruction>> {
-    let end = match function.size {
-        0 => file.bounds_at(function.link)?.end.0,
-        size => function.link.0 + size,
-    };
-    let bytes = file.bytes_at(function.link, (end - function.link.0) as usize);
-    let decoder = Decoder::with_ip(64, bytes, function.link.0, DecoderOptions::NONE);
+/// Where the function begins and ends.
+fn extent(file: &ElfFile, function: &Function) -> (u64, u64) {
+    let start = function.link.0;
+    match function.size {
+        0 => (start, file.bounds_at(function.link).map_or(start, |bounds| bounds.end.0)),
+        size => (start, start + size),
+    }
+}
+
+/// The instructions up to the end, or to what can't be decoded.
+fn decode(file: &ElfFile, (start, end): (u64, u64)) -> Option<Vec<Instruction>> {
+    let bytes = file.bytes_at(LinkAddr(start), (end - start) as usize);
+    let decoder = Decoder::with_ip(64, bytes, start, DecoderOptions::NONE);
     let insns: Vec<Instruction> = decoder.into_iter().take_while(|insn| !insn.is_invalid()).collect();
     (!insns.is_empty()).then_some(insns)
 }
 
+/// Adds the parts without a name that functions jump to: in a stripped file what is rarely run.
+fn add_nameless(file: &ElfFile, frames: &Frames, exits: &mut BTreeMap<u64, (u64, Exits)>) {
+    let targets: Vec<u64> = exits.values().flat_map(|(_, exit)| exit.jumps.iter().copied()).collect();
+    for at in targets {
+        if covering(exits, at).is_some() {
+            continue;
+        }
+        let Some(bounds) = file.bounds_at(LinkAddr(at)).filter(|b| b.from == BoundsFrom::Fde) else {
+            continue;
+        };
+        let Some(insns) = decode(file, (bounds.start.0, bounds.end.0)) else { continue };
+        let (_, leaves) = follow(&insns, frames, bounds.start.0, file);
+        exits.insert(bounds.start.0, (bounds.end.0, leaves));
+    }
+}
+
+/// The start of the function that covers `at`.
+fn covering(exits: &BTreeMap<u64, (u64, Exits)>, at: u64) -> Option<u64> {
+    let (start, (end, _)) = exits.range(..=at).next_back()?;
+    (at < *end).then_some(*start)
+}
+
 /// Those that neither return nor jump to what does.
 fn never_return(exits: &BTreeMap<u64, (u64, Exits)>) -> BTreeSet<u64> {
-    let covering = |at: u64| {
-        let (start, (end, _)) = exits.range(..=at).next_back()?;
-        (at < *end).then_some(*start)
-    };
     let mut never: BTreeSet<u64> =
         exits.iter().filter(|(_, (_, e))| !e.returns && !e.unknown).map(|(at, _)| *at).collect();
     loop {
         let before = never.len();
         let keep = |at: &u64| {
             let (_, exit) = &exits[at];
-            exit.jumps.iter().all(|to| covering(*to).is_some_and(|to| never.contains(&to)))
+            exit.jumps.iter().all(|to| covering(exits, *to).is_some_and(|to| never.contains(&to)))
         };
         let still: BTreeSet<u64> = never.iter().copied().filter(keep).collect();
         never = still;
@@ -209,7 +234,7 @@ fn follow(
         known.take(cfa);
         let mut note = |what: Trait| {
             let len = insn.len();
-            let text = || disassemble(file.bytes_at(uprobe::addr::LinkAddr(insn.ip()), len), insn.ip());
+            let text = || disassemble(file.bytes_at(LinkAddr(insn.ip()), len), insn.ip());
             traits.entry(what).or_insert_with(|| format!("+{:#x} {}", insn.ip() - start, text()));
         };
         let info = factory.info(insn);

@@ -1,0 +1,127 @@
+//! A thread's stack from its registers: the return addresses, innermost first.
+//!
+//! ```text
+//!   Frame ─ signal::interrupted   the code a signal handler returns to: registers from the kernel's frame
+//!         ├ table + rules         .eh_frame: what compilers write about every function (gimli)
+//!         └ plain::caller         no description: what looks like a return address, or rbp's chain
+//!         = Frame of the caller
+//! ```
+//!
+//! Fit for a signal handler of somebody else's program: no allocation, no lock, no thread-local storage,
+//! some seven kilobytes of stack. Everything is read through [`Memory`], whose reads fail instead of faulting:
+//! the unwind tables too, whose object may be unloaded meanwhile. Registers, stacks and tables may hold
+//! anything: the walk then ends early.
+
+mod plain;
+mod rules;
+mod signal;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use crate::regs::{Memory, Regs};
+
+/// What a walk has to know of the process. All signal-safe.
+pub trait World: Memory {
+    /// Address of the `.eh_frame_hdr` of the object whose memory contains `pc`.
+    fn frame_header(&self, pc: u64) -> Option<u64>;
+    /// Where a return goes in truth, where `pc` is the landing of a return probe.
+    fn real_return(&self, pc: u64) -> Option<u64>;
+    /// The place in the program that code at `pc` stands for: another one only in an out-of-line slot.
+    fn original(&self, pc: u64) -> u64;
+}
+
+/// Number of rsp in DWARF (System V ABI, figure 3.36).
+const RSP: usize = 7;
+/// Number of rbp.
+const RBP: usize = 6;
+/// Number of the return address: the caller's rip.
+const RIP: usize = 16;
+/// How many registers are followed.
+const REGISTERS: usize = 17;
+
+/// A function's registers, by DWARF's numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Frame {
+    regs: [u64; REGISTERS],
+    /// rip is where the thread was, not the return address of a call. That one may lie behind the
+    /// function's end: the call before it is what its description covers.
+    is_exact: bool,
+}
+
+impl Frame {
+    fn new(regs: &Regs) -> Self {
+        let Regs {
+            rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip, ..
+        } = *regs;
+        Self {
+            regs: [rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip],
+            is_exact: true,
+        }
+    }
+
+    fn rip(&self) -> u64 {
+        self.regs[RIP]
+    }
+
+    fn rsp(&self) -> u64 {
+        self.regs[RSP]
+    }
+
+    /// The address to look descriptions up with.
+    fn covered(&self) -> u64 {
+        self.rip().wrapping_sub(u64::from(!self.is_exact))
+    }
+}
+
+/// Fills `out` with the address the code at `regs.rip` returns to, the one that its caller returns to, and
+/// so on; how many they are. A signal handler's is the restorer, and behind it comes the interrupted
+/// instruction. Signal-safe.
+pub fn walk(regs: &Regs, world: &impl World, out: &mut [u64]) -> usize {
+    let mut frame = Frame::new(regs);
+    let mut count = 0;
+    match world.real_return(frame.rip()) {
+        // The function has returned already, to the probe: its caller's frame is the current one.
+        Some(real) => {
+            frame.regs[RIP] = real;
+            frame.is_exact = false;
+            if let Some(first) = out.first_mut() {
+                *first = real;
+                count = 1;
+            }
+        }
+        None => frame.regs[RIP] = world.original(frame.rip()),
+    }
+    while let Some(cell) = out.get_mut(count) {
+        let Some(mut caller) = caller(&frame, world) else { break };
+        if !caller.is_exact
+            && let Some(real) = world.real_return(caller.rip())
+        {
+            caller.regs[RIP] = real;
+        } else {
+            caller.regs[RIP] = world.original(caller.rip());
+        }
+        // A frame that is its own caller is no frame.
+        if caller.rip() == 0 || (caller.rip(), caller.rsp()) == (frame.rip(), frame.rsp()) {
+            break;
+        }
+        *cell = caller.rip();
+        count += 1;
+        frame = caller;
+    }
+    count
+}
+
+fn caller(frame: &Frame, world: &impl World) -> Option<Frame> {
+    if let Some(interrupted) = signal::interrupted(frame, world) {
+        return Some(interrupted);
+    }
+    let described = world
+        .frame_header(frame.covered())
+        .map_or(rules::Found::Nothing, |header| rules::caller(frame, header, world));
+    match described {
+        rules::Found::Caller(caller) => Some(caller),
+        rules::Found::End => None,
+        rules::Found::Nothing => plain::caller(frame, world),
+    }
+}
