@@ -220,6 +220,33 @@ mod threads {
         assert_ways("r_threads.c", &[&["cancel"]]);
     }
 
+    /// Counts are exact whoever counts.
+    #[test]
+    fn that_share_a_sample_and_a_limit() {
+        let plain = launch(Program::new("r_threads.c"), &["at-once", "1000"]);
+        assert_followed(&plain);
+        let probe = |name: &str, keys: &str| {
+            format!("name = '{name}'\nkind = 'call'\naction = ['count']\nargs = ['n=$arg1']\n{keys}")
+        };
+        let launch = plain
+            .probe("exe:work", &probe("limit", "limit = 700"))
+            .probe("exe:work", &probe("sample", "sample = 7"))
+            .probe("exe:work", &probe("entry", "filter = 'n == 2'\nlimit = 70"))
+            .probe("exe:work", &probe("return", "ret = ['r=$retval']\nfilter = 'r == 3'\nlimit = 70"));
+        let outcome = assert_same_as_native(&launch);
+        for (name, hits, filtered, sampled_out) in [
+            ("limit", 700, 0, 15_300),
+            ("sample", 2285, 0, 13_715),
+            ("entry", 70, 8000, 7930),
+            ("return", 70, 8000, 7930),
+        ] {
+            let calls = outcome.calls(name);
+            let counts = (calls.hits, calls.filtered, calls.sampled_out, calls.nmissed);
+            assert_eq!(counts, (hits, filtered, sampled_out, 0), "{calls:#?}\n{outcome}");
+            assert_eq!(calls.fates(), (hits, 0, 0), "{calls:#?}\n{outcome}");
+        }
+    }
+
     #[test]
     fn that_are_inside_when_the_process_ends() {
         assert_ways("r_threads.c", &[&["around"]]);
@@ -401,6 +428,27 @@ mod children {
         }
     }
 
+    /// What is under way then is in flight for ever; the new program begins afresh.
+    #[test]
+    fn of_itself_by_exec() {
+        let launch = program("exec").follow("exe:becomes").follow("exe:main").follow("exe:work");
+        let outcome = assert_same_as_native(&launch);
+        let summaries = outcome.summaries();
+        let mine: Vec<Vec<Calls>> = summaries[&outcome.pid].iter().map(calls_of).collect();
+        assert_eq!(mine.len(), 2, "{outcome}");
+        for kind in ["return", "call"] {
+            let fates = |summary: usize, place: &str| {
+                let calls = find(&mine[summary], &format!("{kind}/exe:{place}"));
+                (calls.hits, calls.fates())
+            };
+            assert_eq!(fates(0, "becomes"), (3, (0, 0, 3)), "{outcome}");
+            assert_eq!(fates(0, "main"), (1, (0, 0, 1)), "{outcome}");
+            assert_eq!(fates(1, "becomes"), (0, (0, 0, 0)), "{outcome}");
+            assert_eq!(fates(1, "main"), (1, (1, 0, 0)), "{outcome}");
+            assert_eq!(fates(1, "work"), (1, (1, 0, 0)), "{outcome}");
+        }
+    }
+
     #[test]
     fn by_libc() {
         for way in ["posix_spawn", "system", "popen"] {
@@ -484,6 +532,21 @@ mod ends {
     #[test]
     fn constructors_main_exit_handlers_and_destructors() {
         assert_ways("r_ends.c", &[&["return"], &["exit"], &["_exit"]]);
+    }
+
+    #[test]
+    fn by_death_inside() {
+        for way in ["dies-abort", "dies-fault", "dies-signal"] {
+            let program = launch(Program::new("r_fork.c"), &[way]);
+            let outcome = assert_same_as_native(&program.follow("exe:dies").follow("exe:main"));
+            assert!(matches!(outcome.end, End::Signal(_)), "{outcome}");
+            for kind in ["return", "call"] {
+                for place in ["dies", "main"] {
+                    let calls = outcome.calls(&format!("{kind}/exe:{place}"));
+                    assert_eq!((calls.hits, calls.fates()), (1, (0, 0, 1)), "{calls:#?}\n{outcome}");
+                }
+            }
+        }
     }
 
     /// It is not called, so it can't return; a program that is asked to follow it is unharmed.

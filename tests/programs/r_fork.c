@@ -1,6 +1,8 @@
 /* Children made inside followed calls: r_fork WAY. `r_fork child` is the program they execute. */
 #include "returns.h"
+#include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -105,6 +107,29 @@ static int by_vfork(int execute)
 	return 0;
 }
 
+/* The process becomes another program inside a followed call. */
+FUNCTION int becomes(long depth)
+{
+	char *argv[] = { self, "child", NULL };
+	if (depth > 1)
+		return becomes(depth - 1) + 1;
+	fflush(stdout);
+	return execv(self, argv);
+}
+/* It dies inside of them. */
+FUNCTION int dies(const char *how)
+{
+	KEEP();
+	fflush(stdout);
+	if (strcmp(how, "abort") == 0)
+		abort();
+	if (strcmp(how, "fault") == 0)
+		*(volatile int *)(uintptr_t)8 = 1;
+	if (strcmp(how, "signal") == 0)
+		raise(SIGTERM);
+	return 0;
+}
+
 FUNCTION int spawned(const char *how)
 {
 	char *argv[] = { self, "child", NULL };
@@ -160,5 +185,9 @@ int main(int argc, char **argv)
 	}
 	if (strncmp(way, "vfork", 5) == 0)
 		return by_vfork(strcmp(way, "vfork-exec") == 0);
+	if (strcmp(way, "exec") == 0)
+		return becomes(3);
+	if (strncmp(way, "dies-", 5) == 0)
+		return dies(way + 5);
 	return by_library(way);
 }

@@ -112,6 +112,24 @@ static void in_turns(void)
 	CALLS("leave", count + 1, 1, count, 0);
 }
 
+/* All at once. */
+static void *works(void *arg)
+{
+	for (long i = 0; i < count; i++)
+		EXPECT(work(2), 3);
+	return arg;
+}
+static void at_once(void)
+{
+	pthread_t thread[8];
+	for (long i = 0; i < 8; i++)
+		make(&thread[i], 65536, works, i);
+	for (long i = 0; i < 8; i++)
+		MUST(pthread_join(thread[i], NULL));
+	RETURNED("work", 16 * count);
+	RETURNED("works", 8);
+}
+
 /* The process ends around them. */
 static void around(void)
 {
@@ -136,6 +154,8 @@ int main(int argc, char **argv)
 		cancel();
 	else if (strcmp(way, "in-turns") == 0)
 		in_turns();
+	else if (strcmp(way, "at-once") == 0)
+		at_once();
 	else if (strcmp(way, "around") == 0)
 		around();
 	else
