@@ -564,3 +564,33 @@ mod ends {
         }
     }
 }
+
+/// With every function of every object followed, libc's, the loader's and the unwinder's among them, the
+/// programs do what they do natively, and each call is accounted for.
+#[test]
+fn everything_at_once() {
+    for (source, args) in [
+        ("r_longjmp.c", &["two-sites"][..]),
+        ("r_longjmp.c", &["altstack"]),
+        ("r_contexts.c", &["many", "100"]),
+        ("r_signals.c", &["altstack"]),
+        ("r_threads.c", &["end", "100"]),
+        ("r_threads.c", &["cancel"]),
+        ("r_fork.c", &["family"]),
+        ("r_fork.c", &["vfork-exec"]),
+        ("r_fork.c", &["popen"]),
+        ("r_ends.c", &["exit"]),
+        ("r_odd.c", &["10"]),
+        ("r_async.c", &["longjmp", "30"]),
+        ("r_async.c", &["cancel", "30"]),
+    ] {
+        let launch = launch(Program::new(source), args);
+        let outcome = assert_same_as_native(&launch.probe("*:*", "kind = 'call'\naction = ['count']"));
+        let all = outcome.all_calls();
+        assert!(all.iter().filter(|probe| probe.hits > 0).count() > 30, "{source} {args:?}\n{outcome}");
+        let missed: Vec<&Calls> = all.iter().filter(|probe| probe.nmissed > 0).collect();
+        assert!(missed.is_empty(), "{source} {args:?}: {missed:#?}\n{outcome}");
+        // Consistent in itself, each.
+        outcome.children();
+    }
+}
