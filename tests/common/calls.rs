@@ -1,7 +1,10 @@
 //! What became of followed calls, and the comparisons with what a program tells of them.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
+use super::build::{Compiler, Program};
 use super::launch::{End, Launch, Outcome};
 
 /// The kinds of probes a place gets by [`Launch::follow`].
@@ -223,4 +226,18 @@ pub fn assert_followed(launch: &Launch) -> Outcome {
     super::assert_same_output(&probed, &native);
     assert_calls_as_told(&probed);
     probed
+}
+
+/// A program with its arguments, and time enough for it on a busy machine.
+pub fn launch(program: Program, args: &[&str]) -> Launch {
+    Launch::new(program.build()).args(args).timeout(Duration::from_secs(240))
+}
+
+/// The places of `tests/programs/SOURCE`, followed, are as it tells of them, whichever way it goes.
+pub fn assert_ways(source: &str, ways: &[&[&str]]) {
+    for compiler in Compiler::installed() {
+        for way in ways {
+            assert_followed(&launch(Program::new(source).compiler(compiler), way));
+        }
+    }
 }

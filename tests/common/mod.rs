@@ -15,7 +15,8 @@ mod launch;
 pub use build::{Compiler, Program, has_command, own_command, require_command, scratch};
 #[allow(unused_imports)]
 pub use calls::{
-    Calls, KINDS, Latency, Told, assert_calls_as_told, assert_followed, calls_of, full_place, told_calls,
+    Calls, KINDS, Latency, Told, assert_calls_as_told, assert_followed, assert_ways, calls_of, full_place,
+    launch, told_calls,
 };
 #[allow(unused_imports)]
 pub use check::{
