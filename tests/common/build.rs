@@ -128,8 +128,9 @@ impl Program {
 
         let mut hash = DefaultHasher::new();
         (driver, &args, read(&self.source)).hash(&mut hash);
-        for included in ["include/uprobe.h", "tests/programs/check.h", "tests/programs/returns.h"] {
-            read(&manifest.join(included)).hash(&mut hash);
+        read(&manifest.join("include/uprobe.h")).hash(&mut hash);
+        for header in ["check.h", "defer.h", "handlers.h", "registers.h", "returns.h"] {
+            read(&manifest.join("tests/programs").join(header)).hash(&mut hash);
         }
         // One that is C to C and C++ to C++.
         if driver.ends_with("++") && self.source.with_extension("c").exists() {
