@@ -103,7 +103,7 @@ impl ReturnInstance {
     fn comes_back(&mut self) {
         let counters = &self.consumer().counters;
         if self.is(UNCOUNTED) {
-            counters.hits.fetch_add(1, SeqCst);
+            counters.hits.add_shared(1);
         }
         if self.is(DOUBTFUL) {
             if self.is(UNCOUNTED) {
