@@ -12,6 +12,7 @@
 //! put right. So no order of frames loses an event; and no event, lost or not, ever decides where a
 //! function returns to (see [`super::stubs`]).
 
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::consumer::{Consumer, Role};
@@ -53,7 +54,7 @@ pub struct ReturnInstance {
 }
 
 /// The first of those that one hit began: the others of the frame follow it.
-const FIRST: u8 = 1;
+pub(super) const FIRST: u8 = 1;
 /// Counted as unwound; perhaps it isn't.
 const DOUBTFUL: u8 = 2;
 /// Waits for the second of two returns: whatever its slot holds meanwhile.
@@ -133,7 +134,7 @@ impl ReturnInstance {
 }
 
 /// Bytes of a piece of a thread's stack of instances; a multiple of, and aligned to, itself.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 const CHUNK_CLASS: u8 = 4;
 const SIZE: usize = size_of::<ReturnInstance>();
 
@@ -688,3 +689,14 @@ pub fn after_fork_count() {
 }
 
 mod foreign;
+
+/// Where things are, for [`super::quick`].
+pub(super) const TOP: usize = offset_of!(OwnStack, top);
+pub(super) const LOW: usize = offset_of!(OwnStack, low);
+pub(super) const HIGH: usize = offset_of!(OwnStack, high);
+pub(super) const DOUBTS: usize = offset_of!(OwnStack, doubtful);
+pub(super) const CHUNK_BELOW: usize = offset_of!(Chunk, below);
+pub(super) const NEXT: usize = offset_of!(ReturnInstance, next);
+pub(super) const BYTES: usize = offset_of!(ReturnInstance, bytes);
+pub(super) const FLAGS: usize = offset_of!(ReturnInstance, flags);
+pub(super) const TID: usize = offset_of!(ReturnInstance, tid);
