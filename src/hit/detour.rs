@@ -383,7 +383,8 @@ fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
     &BY_PAGE[(page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % PAGES]
 }
 
-/// Makes a detour known to [`locate`], before anybody can be in it. The registry's lock must be held.
+/// Makes a detour known to [`locate`], once, before anybody can be in it. The registry's lock must be
+/// held.
 pub fn publish(detour: &'static Detour) {
     slots::cover(detour.start, detour.end);
     let pages = [detour.start >> 12, (detour.end - 1) >> 12];
@@ -405,8 +406,8 @@ fn containing(rip: u64) -> Option<&'static Detour> {
         if (found.start..found.end).contains(&rip) {
             return Some(found);
         }
-        let is_second = found.start >> 12 != rip >> 12 && (found.end - 1) >> 12 == rip >> 12;
-        // In a bucket that two pages share either link may lead on; a detour's own page tells which.
+        // Pages beside each other never share a bucket: of its two links one belongs to this.
+        let is_second = !std::ptr::eq(bucket(found.start >> 12), bucket(rip >> 12));
         detour = found.next[usize::from(is_second)].load(Acquire);
     }
     None

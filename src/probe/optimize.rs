@@ -84,7 +84,10 @@ impl Registry {
     /// The three steps. What can't be written stays as the step before left it, which is right, if slower.
     fn write_jumps(&mut self, made: &[Made]) {
         for Made { point, detour } in made {
-            detour::publish(detour);
+            // One that was jumped to before is known.
+            if !point.detour().is_some_and(|known| std::ptr::eq(known, *detour)) {
+                detour::publish(detour);
+            }
             point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
             point.optimized.store(true, SeqCst);
         }
