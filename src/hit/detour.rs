@@ -301,8 +301,31 @@ const RESUME: u32 = 1;
 /// # Safety
 /// By that caller only.
 unsafe extern "C-unwind" fn on_detour(regs: *mut Regs, detour: *const Detour, vectors: *const u8) -> u32 {
-    // SAFETY: the caller's own image; detours are never freed.
-    let (regs, detour) = unsafe { (&mut *regs, &*detour) };
+    // SAFETY: detours are never freed.
+    let detour = unsafe { &*detour };
+    if !regs.is_aligned() {
+        // SAFETY: the caller's own image.
+        return unsafe { on_crooked_stack(regs, detour, vectors) };
+    }
+    // SAFETY: the caller's own image.
+    handle(unsafe { &mut *regs }, detour, vectors)
+}
+
+/// The stack of the code between a function's entry and its return may be aligned to nothing.
+///
+/// # Safety
+/// `regs` can be read and written.
+#[cold]
+unsafe fn on_crooked_stack(regs: *mut Regs, detour: &'static Detour, vectors: *const u8) -> u32 {
+    // SAFETY: the caller's promise.
+    let mut image = unsafe { regs.read_unaligned() };
+    let result = handle(&mut image, detour, vectors);
+    // SAFETY: as above.
+    unsafe { regs.write_unaligned(image) };
+    result
+}
+
+fn handle(regs: &mut Regs, detour: &'static Detour, vectors: *const u8) -> u32 {
     let slot = regs.rsp;
     let mut next = detour.start + UNFOLLOWED;
     let mut result = GO_ON;
@@ -318,8 +341,8 @@ unsafe extern "C-unwind" fn on_detour(regs: *mut Regs, detour: *const Detour, ve
     }
     if detour.follows {
         // Below the stack pointer of a function's first instruction nothing is alive.
-        // SAFETY: 16 bytes below it, inside what this very frame has skipped.
-        unsafe { *((slot - 16) as *mut u64) = next };
+        // SAFETY: 16 bytes below it, inside what the caller's very frame has skipped.
+        unsafe { ((slot - 16) as *mut u64).write_unaligned(next) };
     }
     result
 }
@@ -358,7 +381,7 @@ pub unsafe fn resume(context: *mut SignalContext) -> bool {
     /// The trap flag, which a debugger's step leaves in the image.
     const TRAP_FLAG: u64 = 1 << 8;
     // SAFETY: rbx points to the image at this very instruction.
-    *regs = unsafe { *(regs.rbx as *const Regs) };
+    *regs = unsafe { (regs.rbx as *const Regs).read_unaligned() };
     regs.rflags &= !TRAP_FLAG;
     true
 }
