@@ -21,9 +21,9 @@ use crate::addr::{LinkAddr, RuntimeAddr};
 use crate::elf::{Bounds, BoundsFrom};
 use crate::error::NotOptimized;
 use crate::hit::consumer::{Consumer, Role, Side};
-use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
-use crate::insn::{Code, WINDOW_TEXT, Window, WindowText, relocate};
+use crate::insn::{Code, Relocated, WINDOW_TEXT, Window, WindowText, flags_are_dead, relocate};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -141,7 +141,9 @@ impl Registry {
     pub(super) fn deoptimize_for(&mut self, points: &[&'static ProbePoint]) {
         let mut wrong: Vec<&'static ProbePoint> = Vec::new();
         for point in points {
-            let stays = || has_listener(point) && may_jump(point).is_ok();
+            let fits = |detour: &Detour| detour.counting.map(|counting| counting.cell) == counted(point);
+            let stays =
+                || has_listener(point) && may_jump(point).is_ok() && point.detour().is_some_and(fits);
             if point.optimized.load(Relaxed) && !stays() {
                 wrong.push(point);
             }
@@ -207,6 +209,7 @@ impl Registry {
         let text = read_text(point.at, WINDOW_TEXT);
         if let Some(known) = point.detour()
             && known.follows >= follows
+            && known.counting.map(|counting| counting.cell) == counted(point)
             && text.starts_with(&known.original[..known.relocated.displaced_len().min(JUMP_LEN)])
         {
             return Ok(known);
@@ -221,19 +224,27 @@ impl Registry {
             }
         }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let sequence: &[u8] = if follows { &FOLLOWING } else { &PLAIN };
-        let trial = build(&window, &text, point.at, point.at, sequence)?;
+        let is_entry = self.is_function_entry(point.at);
+        let counting = counted(point).map(|cell| Counting {
+            cell,
+            red_zone: !is_entry,
+            flags: !flags_are_dead(&text, point.at, is_entry),
+        });
+        let plan = Plan { window: &window, text: &text, at: point.at, follows, counting };
+        let trial = plan.build(point.at)?;
         let len = HEAD + trial.0.len();
-        let placed = self.detours.take(&window, HEAD, len).ok_or(NotOptimized::NoRoom)?;
+        let head = HEAD + if counting.is_some() { COUNTING_ENTRY } else { 0 };
+        let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
         let start = placed.at + HEAD as u64;
-        let (code, relocated) = build(&window, &text, point.at, start, sequence)?;
+        let (code, relocated) = plan.build(start)?;
         let detour: &'static mut Detour = Box::leak(Box::new(Detour {
             point,
             start,
-            entry: start,
+            entry: placed.at + head as u64,
             end: start + code.len() as u64,
             relocated,
             follows,
+            counting,
             jump: placed.jump,
             original: window.original(),
             traps: placed.traps,
@@ -243,6 +254,15 @@ impl Registry {
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, bytes);
         Ok(detour)
+    }
+
+    /// Whether a function begins at `at`: below rsp nothing is alive there.
+    fn is_function_entry(&mut self, at: u64) -> bool {
+        let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
+        let file = module.as_ref().and_then(|module| self.file(module).ok());
+        let (Some(module), Some(file)) = (module, file) else { return false };
+        let link = RuntimeAddr(at).link(module.bias);
+        file.bounds_at(link).is_some_and(|bounds| bounds.start == link && bounds.from != BoundsFrom::Section)
     }
 
     /// How far the code of the function reaches from `at`, and how far there is nothing else.
@@ -266,19 +286,50 @@ fn gap_end(next: &Bounds, end: LinkAddr) -> LinkAddr {
     }
 }
 
-/// The code of a detour at `start`, and where the displaced instructions are in it.
-fn build(
-    window: &Window,
-    text: &[u8],
+/// What a detour is made from.
+struct Plan<'a> {
+    window: &'a Window,
+    text: &'a [u8],
     at: u64,
-    start: u64,
-    sequence: &[u8],
-) -> Result<(Code, crate::insn::Relocated), NotOptimized> {
-    let mut code = Code::new(start);
-    code.append(sequence).map_err(|_| NotOptimized::NoRoom)?;
-    let relocated = relocate(text, at, window.insn_count(), &mut code).map_err(NotOptimized::Relocate)?;
-    code.append_jump(relocated.next()).map_err(|_| NotOptimized::NoRoom)?;
-    Ok((code, relocated))
+    follows: bool,
+    counting: Option<Counting>,
+}
+
+impl Plan<'_> {
+    /// The code of the detour at `start`, and where the displaced instructions are in it.
+    fn build(&self, start: u64) -> Result<(Code, Relocated), NotOptimized> {
+        let full = |_| NotOptimized::NoRoom;
+        let mut code = Code::new(start);
+        code.append(if self.follows { &FOLLOWING } else { &PLAIN }).map_err(full)?;
+        if let Some(counting) = &self.counting {
+            // The way out has counted: it goes past the entry.
+            let (bytes, len) = counting.code(start + COUNTING_ENTRY as u64, start);
+            code.append(&[0xe9]).map_err(full)?;
+            code.append(&(len as u32).to_le_bytes()).map_err(full)?;
+            code.append(&bytes[..len]).map_err(full)?;
+        }
+        let relocated =
+            relocate(self.text, self.at, self.window.insn_count(), &mut code).map_err(NotOptimized::Relocate)?;
+        code.append_jump(relocated.next()).map_err(full)?;
+        Ok((code, relocated))
+    }
+}
+
+/// The cell in which hits are counted by compiled code: one consumer, which does nothing else.
+fn counted(point: &ProbePoint) -> Option<u32> {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
+    let [consumer] = list.all.as_slice() else { return None };
+    // SAFETY: listed consumers are alive.
+    let consumer: &Consumer = unsafe { &**consumer };
+    let Role::Event(event) = &consumer.role else { return None };
+    let only_counts = event.side == Side::Entry
+        && !event.log
+        && event.plugins.is_empty()
+        && event.program.is_empty()
+        && consumer.sample == 1
+        && consumer.limit == 0;
+    consumer.counters.hits.cell().filter(|_| only_counts)
 }
 
 /// Whether everybody at the place is content with a jump, and whether one of them follows returns.
