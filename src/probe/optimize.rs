@@ -23,6 +23,7 @@ use crate::error::NotOptimized;
 use crate::hit::consumer::{Consumer, Role, Side};
 use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
+use crate::hit::vectors;
 use crate::insn::{Code, Relocated, WINDOW_TEXT, Window, WindowText, flags_are_dead, relocate};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
@@ -37,10 +38,12 @@ const MAX_DISPLACED: u64 = 19;
 /// Whether SYNC_CORE barriers can be had: 0 not asked, 1 yes, 2 no.
 static BARRIERS: AtomicU32 = AtomicU32::new(0);
 
-/// Asks for SYNC_CORE barriers; cheap while there is one thread.
+/// Asks for SYNC_CORE barriers, and what else jumps need; cheap while there is one thread.
 pub fn register_barriers() -> bool {
     if BARRIERS.load(Acquire) == 0 {
         let given = sys::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE).is_ok();
+        // No signal frame keeps the vector registers while handlers run.
+        vectors::start();
         BARRIERS.store(if given { 1 } else { 2 }, Release);
     }
     BARRIERS.load(Acquire) == 1
