@@ -20,11 +20,12 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use crate::addr::{LinkAddr, RuntimeAddr};
 use crate::elf::{Bounds, BoundsFrom};
 use crate::error::NotOptimized;
+use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::consumer::{Consumer, Role, Side};
 use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::vectors;
-use crate::insn::{Code, Relocated, WINDOW_TEXT, Window, WindowText, flags_are_dead, relocate};
+use crate::insn::{Code, Relocated, WINDOW_TEXT, Window, WindowText, branch_targets_into, flags_are_dead, relocate};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -117,6 +118,7 @@ impl Registry {
         for Made { point, detour } in made.iter().filter(|made| !failed.contains(&made.point.at)) {
             if self.write_bytes(point.at, &detour.jump, |offset| offset == 0) {
                 self.not_optimized.remove(&point.at);
+                tell(point, true);
             }
         }
         barrier();
@@ -145,8 +147,7 @@ impl Registry {
         let mut wrong: Vec<&'static ProbePoint> = Vec::new();
         for point in points {
             let fits = |detour: &Detour| detour.counting.map(|counting| counting.cell) == counted(point);
-            let stays =
-                || has_listener(point) && may_jump(point).is_ok() && point.detour().is_some_and(fits);
+            let stays = || has_listener(point) && may_jump(point).is_ok() && point.detour().is_some_and(fits);
             if point.optimized.load(Relaxed) && !stays() {
                 wrong.push(point);
             }
@@ -200,6 +201,7 @@ impl Registry {
         barrier();
         for (point, _) in jumps {
             point.optimized.store(false, SeqCst);
+            tell(point, false);
         }
     }
 
@@ -217,8 +219,8 @@ impl Registry {
         {
             return Ok(known);
         }
-        let (code_len, room) = self.extent(point.at);
-        let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &[] };
+        let Extent { code_len, room, targets } = self.extent(point.at);
+        let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &targets };
         let window = Window::plan(&window).map_err(NotOptimized::Window)?;
         for inside in 1..window.displaced_len() as u64 {
             let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
@@ -268,17 +270,32 @@ impl Registry {
         file.bounds_at(link).is_some_and(|bounds| bounds.start == link && bounds.from != BoundsFrom::Section)
     }
 
-    /// How far the code of the function reaches from `at`, and how far there is nothing else.
-    fn extent(&mut self, at: u64) -> (usize, usize) {
+    /// The function around `at`, as far as it matters for a jump there.
+    fn extent(&mut self, at: u64) -> Extent {
+        let unknown = Extent { code_len: WINDOW_TEXT, room: WINDOW_TEXT, targets: Vec::new() };
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else { return (WINDOW_TEXT, WINDOW_TEXT) };
+        let (Some(module), Some(file)) = (module, file) else { return unknown };
         let link = RuntimeAddr(at).link(module.bias);
-        let Some(bounds) = file.bounds_at(link) else { return (WINDOW_TEXT, WINDOW_TEXT) };
+        let Some(bounds) = file.bounds_at(link) else { return unknown };
         let after = file.bounds_at(bounds.end).map_or(bounds.end, |next| gap_end(&next, bounds.end));
         let distance = |end: LinkAddr| end.0.saturating_sub(link.0) as usize;
-        (distance(bounds.end), distance(after))
+        let start = bounds.start.at(module.bias).0;
+        let text = read_text(start, bounds.end.0.saturating_sub(bounds.start.0) as usize);
+        // A loop would trap in each turn, and a branch over a prefix would meet half a jump.
+        let targets = branch_targets_into(&text, start, at + 1..at + MAX_DISPLACED);
+        Extent { code_len: distance(bounds.end), room: distance(after), targets }
     }
+}
+
+/// See [`Registry::extent`].
+struct Extent {
+    /// How far the code of the function reaches.
+    code_len: usize,
+    /// How far there is nothing else.
+    room: usize,
+    /// Where its own branches lead into what is displaced.
+    targets: Vec<u64>,
 }
 
 /// Where the gap that begins at `end` ends; `next` is what covers that address.
@@ -311,8 +328,8 @@ impl Plan<'_> {
             code.append(&(len as u32).to_le_bytes()).map_err(full)?;
             code.append(&bytes[..len]).map_err(full)?;
         }
-        let relocated =
-            relocate(self.text, self.at, self.window.insn_count(), &mut code).map_err(NotOptimized::Relocate)?;
+        let relocated = relocate(self.text, self.at, self.window.insn_count(), &mut code)
+            .map_err(NotOptimized::Relocate)?;
         code.append_jump(relocated.next()).map_err(full)?;
         Ok((code, relocated))
     }
@@ -333,6 +350,23 @@ fn counted(point: &ProbePoint) -> Option<u32> {
         && consumer.sample == 1
         && consumer.limit == 0;
     consumer.counters.hits.cell().filter(|_| only_counts)
+}
+
+/// The C API's out-flag.
+fn tell(point: &ProbePoint, optimized: bool) {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let Some(list) = (unsafe { point.consumers.load(Acquire).as_ref() }) else { return };
+    for consumer in &list.all {
+        // SAFETY: listed consumers are alive.
+        let Some(up) = (unsafe { (**consumer).role.up() }) else { continue };
+        // SAFETY: registered: the struct is there.
+        let flags = unsafe { &(*up).flags };
+        if optimized {
+            flags.fetch_or(FLAG_OPTIMIZED, Relaxed);
+        } else {
+            flags.fetch_and(!FLAG_OPTIMIZED, Relaxed);
+        }
+    }
 }
 
 /// Whether everybody at the place is content with a jump, and whether one of them follows returns.
