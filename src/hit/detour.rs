@@ -34,6 +34,7 @@ use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
+use crate::hit::quick::{Quick, uprobe_detour_quick};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
 use crate::hit::{asm, defer, process, returns, slots, thread};
@@ -54,7 +55,10 @@ const UNFOLLOWED: u64 = 23;
 pub const JUMP_LEN: usize = 5;
 
 /// One optimized place. Never freed: a thread may sleep in its code.
+#[repr(C)]
 pub struct Detour {
+    /// Where nothing is wanted but number and times.
+    pub quick: Quick,
     /// Whose.
     pub point: &'static ProbePoint,
     /// Its first instruction.
@@ -210,9 +214,10 @@ impl Counting {
 
 /// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
 #[must_use]
-pub fn head(detour: *const Detour, at: u64) -> [u8; HEAD] {
+pub fn head(detour: *const Detour, at: u64, is_quick: bool) -> [u8; HEAD] {
     let mut head = [0; HEAD];
-    head[..8].copy_from_slice(&(uprobe_detour_common as *const () as u64).to_le_bytes());
+    let common = if is_quick { uprobe_detour_quick as *const () } else { uprobe_detour_common as *const () };
+    head[..8].copy_from_slice(&(common as u64).to_le_bytes());
     head[8..16].copy_from_slice(&at.to_le_bytes());
     head[16..].copy_from_slice(&(detour as u64).to_le_bytes());
     head
@@ -483,7 +488,9 @@ fn hit(
     next: &mut u64,
 ) -> Flow {
     // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
-    let Some(list) = (unsafe { detour.point.consumers.load(Acquire).as_ref() }) else { return Flow::Continue };
+    let Some(list) = (unsafe { detour.point.consumers.load(Acquire).as_ref() }) else {
+        return Flow::Continue;
+    };
     let mut hit = Hit::at_jump(regs, detour.point, vectors);
     if detour.follows {
         hit.target = detour.relocated.new_at();
@@ -603,7 +610,8 @@ impl InDetour {
 pub fn locate(rip: u64) -> Option<InDetour> {
     let detour = containing(rip)?;
     let at = detour.point.at;
-    let before = |below, rax_above| InDetour { detour, rip: at, below, rax_above, fix_rcx: false, displaced: false };
+    let before =
+        |below, rax_above| InDetour { detour, rip: at, below, rax_above, fix_rcx: false, displaced: false };
     let offset = rip - detour.start;
     if rip < detour.relocated.new_at() {
         if let Some(counting) = &detour.counting
@@ -642,9 +650,10 @@ fn branch_target(rip: u64) -> Option<u64> {
     let mut bytes = [0; 14];
     let n = SafeMemory.read(rip, &mut bytes);
     let word = |from: usize, len: usize| {
-        bytes.get(from..from + len).filter(|_| from + len <= n).map(|bytes| {
-            bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
-        })
+        bytes
+            .get(from..from + len)
+            .filter(|_| from + len <= n)
+            .map(|bytes| bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte)))
     };
     match bytes {
         [0xeb, distance, ..] => Some(rip.wrapping_add(2).wrapping_add_signed(i64::from(distance as i8))),

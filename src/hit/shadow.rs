@@ -12,6 +12,7 @@
 //! put right. So no order of frames loses an event; and no event, lost or not, ever decides where a
 //! function returns to (see [`super::stubs`]).
 
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::consumer::{Consumer, Role};
@@ -19,7 +20,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::ProbePoint;
 use crate::hit::thread::{self, ThreadState};
 use crate::hit::{asm, pool, stubs};
-use crate::regs::Memory;
+use crate::regs::{Memory, Regs};
 use crate::sys;
 
 /// One followed call of one consumer.
@@ -53,7 +54,7 @@ pub struct ReturnInstance {
 }
 
 /// The first of those that one hit began: the others of the frame follow it.
-const FIRST: u8 = 1;
+pub(super) const FIRST: u8 = 1;
 /// Counted as unwound; perhaps it isn't.
 const DOUBTFUL: u8 = 2;
 /// Waits for the second of two returns: whatever its slot holds meanwhile.
@@ -133,7 +134,7 @@ impl ReturnInstance {
 }
 
 /// Bytes of a piece of a thread's stack of instances; a multiple of, and aligned to, itself.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 const CHUNK_CLASS: u8 = 4;
 const SIZE: usize = size_of::<ReturnInstance>();
 
@@ -556,7 +557,9 @@ fn land_own(
         // SAFETY: nothing is pushed before they have been fired: they stay as they are.
         let (nested, started) = unsafe { ((*first).nested, (*first).started) };
         if let Some(caller) = stack.newest() {
-            charge(stack, caller, now.saturating_sub(started));
+            // One without a time is charged with what its own calls took.
+            let took = if is_timed(first, newest) { now.saturating_sub(started) } else { nested };
+            charge(stack, caller, took);
         }
         let mut current = first;
         loop {
@@ -591,6 +594,21 @@ fn slot_of_return(stack: &OwnStack, below_rsp: u64, stub: u32) -> u64 {
     nearest
 }
 
+/// Whether anybody wants the time of the frame whose instances are those from `first` to `last`.
+fn is_timed(first: *mut ReturnInstance, last: *mut ReturnInstance) -> bool {
+    let mut current = first;
+    loop {
+        // SAFETY: not overwritten yet.
+        if unsafe { (*current).consumer() }.latency.is_some() {
+            return true;
+        }
+        if std::ptr::eq(current, last) {
+            return false;
+        }
+        current = next_above(current);
+    }
+}
+
 /// The frame of `newest` called what took `ticks`.
 fn charge(stack: &OwnStack, newest: *mut ReturnInstance, ticks: u64) {
     let mut below_newest = stack.iter();
@@ -606,15 +624,13 @@ fn charge(stack: &OwnStack, newest: *mut ReturnInstance, ticks: u64) {
     unsafe { (*first).nested += ticks };
 }
 
-/// At the end of the process, or of a thread: gives up what has certainly not returned and never will.
-/// `live` holds the slots of the calling thread's frames that are still there, where that is known.
-pub fn sweep(live: Option<&dyn Fn(u64) -> bool>) {
+/// At the end of the process: gives up what has certainly not returned and never will. `here` says where
+/// the calling thread is.
+pub fn sweep(here: &Regs) {
     let me = asm::thread_pointer().cast_const();
     for state in thread::all() {
         if std::ptr::eq(state, me) {
-            if let Some(live) = live {
-                sweep_own(&state.stack, live);
-            }
+            sweep_own(&state.stack, here);
             continue;
         }
         let (pid, tid) = (super::process::pid(), state.tid.load(Acquire));
@@ -626,18 +642,39 @@ pub fn sweep(live: Option<&dyn Fn(u64) -> bool>) {
     foreign::sweep();
 }
 
-/// Takes those out of the middle whose frame is gone.
-fn sweep_own(stack: &OwnStack, live: &dyn Fn(u64) -> bool) {
-    for instance in stack.iter() {
+/// Those whose frame is not among those the thread is in. Both go up the stack: the newest instance
+/// and the innermost frame first.
+fn sweep_own(stack: &OwnStack, here: &Regs) {
+    let mut instances = stack.iter().peekable();
+    let mut give_up_below = |slot: u64| {
         // SAFETY: in use, and ours.
-        let instance = unsafe { &mut *instance };
-        if !instance.is(DOUBTFUL) && !live(instance.slot) {
-            instance.unwind();
-            // It stays in its place; what was done must not be done again.
-            instance.consumer().counters.doubtful.fetch_add(1, Relaxed);
-            instance.flags |= DOUBTFUL;
+        while let Some(instance) = instances.next_if(|instance| unsafe { (**instance).slot } < slot) {
+            // SAFETY: as above.
+            let instance = unsafe { &mut *instance };
+            if !instance.is(DOUBTFUL) {
+                instance.unwind();
+                // It stays in its place; what was done must not be done again.
+                instance.consumer().counters.doubtful.fetch_add(1, Relaxed);
+                instance.flags |= DOUBTFUL;
+            }
         }
-    }
+        // SAFETY: as above.
+        while instances.next_if(|instance| unsafe { (**instance).slot } == slot).is_some() {}
+        instances.peek().is_some()
+    };
+    give_up_below(here.rsp);
+    let mut reached = here.rsp;
+    super::stack::each_caller(here, |caller| {
+        // A frame of another stack (a handler's, a coroutine's) says nothing about this one.
+        if !stack.contains(caller.rsp) {
+            return true;
+        }
+        reached = caller.rsp;
+        // Between two frames nothing is alive; what a landing stands for is.
+        stubs::containing(caller.found).is_none() || give_up_below(caller.rsp.wrapping_sub(8))
+    });
+    // Where the walk ended early, what lies above may be alive.
+    give_up_below(reached.wrapping_sub(8));
 }
 
 /// In a fork child, before the counts are reset: other threads are not there any more, and nobody is
@@ -688,3 +725,14 @@ pub fn after_fork_count() {
 }
 
 mod foreign;
+
+/// Where things are, for [`super::quick`].
+pub(super) const TOP: usize = offset_of!(OwnStack, top);
+pub(super) const LOW: usize = offset_of!(OwnStack, low);
+pub(super) const HIGH: usize = offset_of!(OwnStack, high);
+pub(super) const DOUBTS: usize = offset_of!(OwnStack, doubtful);
+pub(super) const CHUNK_BELOW: usize = offset_of!(Chunk, below);
+pub(super) const NEXT: usize = offset_of!(ReturnInstance, next);
+pub(super) const BYTES: usize = offset_of!(ReturnInstance, bytes);
+pub(super) const FLAGS: usize = offset_of!(ReturnInstance, flags);
+pub(super) const TID: usize = offset_of!(ReturnInstance, tid);

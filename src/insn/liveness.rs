@@ -53,23 +53,23 @@ mod tests {
     #[test]
     fn prologues_and_others() {
         let entries: &[(&[u8], bool)] = &[
-            (&[0x8d, 0x04, 0x37, 0xc3], true),       // lea; ret
-            (&[0x50, 0xe8, 0, 0, 0, 0], true),       // push; call
-            (&[0x0f, 0x92, 0xc0, 0xc3], false),      // setb al; ret
-            (&[0x50, 0xeb, 0x10], false),            // push; jmp
+            (&[0x8d, 0x04, 0x37, 0xc3], true),  // lea; ret
+            (&[0x50, 0xe8, 0, 0, 0, 0], true),  // push; call
+            (&[0x0f, 0x92, 0xc0, 0xc3], false), // setb al; ret
+            (&[0x50, 0xeb, 0x10], false),       // push; jmp
         ];
         for (text, expected) in entries {
             assert_eq!(flags_are_dead(text, 0x1000, true), *expected, "{text:02x?}");
         }
         let cases: &[(&[u8], bool)] = &[
-            (&[0x48, 0x83, 0xec, 0x18], true),                               // sub rsp, 24
-            (&[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x85, 0xff], false),      // endbr64; push rbp; test: AF stays
-            (&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10], true),       // push; mov; sub
-            (&[0x48, 0x11, 0xf7], false),                                    // adc rdi, rsi
-            (&[0x8d, 0x04, 0x37, 0xc3], false),                              // lea; ret
-            (&[0xff, 0xc7, 0x72, 0x00], false),                              // inc keeps CF; jb reads it
-            (&[0xd3, 0xe0, 0x72, 0x00], false),                              // shl eax, cl may change nothing
-            (&[0x9c], false),                                                // pushfq
+            (&[0x48, 0x83, 0xec, 0x18], true),                          // sub rsp, 24
+            (&[0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0x48, 0x85, 0xff], false), // endbr64; push rbp; test: AF stays
+            (&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10], true),  // push; mov; sub
+            (&[0x48, 0x11, 0xf7], false),                               // adc rdi, rsi
+            (&[0x8d, 0x04, 0x37, 0xc3], false),                         // lea; ret
+            (&[0xff, 0xc7, 0x72, 0x00], false),                         // inc keeps CF; jb reads it
+            (&[0xd3, 0xe0, 0x72, 0x00], false),                         // shl eax, cl may change nothing
+            (&[0x9c], false),                                           // pushfq
             (&[0x06], false),
         ];
         for (text, expected) in cases {

@@ -42,11 +42,11 @@ mod window;
 
 pub use alu::{BinaryOp, UnaryOp};
 pub use branches::branch_targets_into;
-pub use liveness::flags_are_dead;
 pub use classify::{DisplacedInsn, SlotKind, Way, classify};
 pub use code::{CODE_CAPACITY, Code, CodeFull};
 pub use decode::{Boundaries, MAX_INSN_LEN, boundaries, decode_len, disassemble};
 pub use emulation::{Emulation, EmulationFault, JumpTarget};
+pub use liveness::flags_are_dead;
 pub use operand::{Condition, EffectiveAddress, Source, SubReg, Width};
 pub use pun::{Inner, InnerBoundary, JUMP_LEN, TargetRange};
 pub use refusal::{InsnRefusal, Obstacle};

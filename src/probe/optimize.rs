@@ -22,10 +22,14 @@ use crate::elf::{Bounds, BoundsFrom};
 use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::consumer::{Consumer, Role, Side};
+use crate::hit::counters::Counters;
 use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
-use crate::hit::vectors;
-use crate::insn::{Code, Relocated, WINDOW_TEXT, Window, WindowText, branch_targets_into, flags_are_dead, relocate};
+use crate::hit::quick::Quick;
+use crate::hit::{ticks, vectors};
+use crate::insn::{
+    Code, Relocated, WINDOW_TEXT, Window, WindowText, branch_targets_into, flags_are_dead, relocate,
+};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -146,7 +150,7 @@ impl Registry {
     pub(super) fn deoptimize_for(&mut self, points: &[&'static ProbePoint]) {
         let mut wrong: Vec<&'static ProbePoint> = Vec::new();
         for point in points {
-            let fits = |detour: &Detour| detour.counting.map(|counting| counting.cell) == counted(point);
+            let fits = |detour: &Detour| is_made_for(detour, point);
             let stays = || has_listener(point) && may_jump(point).is_ok() && point.detour().is_some_and(fits);
             if point.optimized.load(Relaxed) && !stays() {
                 wrong.push(point);
@@ -214,7 +218,7 @@ impl Registry {
         let text = read_text(point.at, WINDOW_TEXT);
         if let Some(known) = point.detour()
             && known.follows >= follows
-            && known.counting.map(|counting| counting.cell) == counted(point)
+            && is_made_for(known, point)
             && text.starts_with(&known.original[..known.relocated.displaced_len().min(JUMP_LEN)])
         {
             return Ok(known);
@@ -242,7 +246,11 @@ impl Registry {
         let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
         let start = placed.at + HEAD as u64;
         let (code, relocated) = plan.build(start)?;
+        let quick = timed(point).filter(|_| is_entry && flags_are_dead(&text, point.at, true));
+        let quick = quick
+            .map_or(Quick::NONE, |(consumer, first)| Quick::new(consumer, point, relocated.new_at(), first));
         let detour: &'static mut Detour = Box::leak(Box::new(Detour {
+            quick,
             point,
             start,
             entry: placed.at + head as u64,
@@ -255,7 +263,7 @@ impl Registry {
             traps: placed.traps,
             next: [AtomicPtr::default(), AtomicPtr::default()],
         }));
-        let mut bytes = detour::head(detour, point.at).to_vec();
+        let mut bytes = detour::head(detour, point.at, quick.is_some()).to_vec();
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, bytes);
         Ok(detour)
@@ -333,6 +341,41 @@ impl Plan<'_> {
         code.append_jump(relocated.next()).map_err(full)?;
         Ok((code, relocated))
     }
+}
+
+/// Whether what is compiled into it is what the place wants.
+fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
+    let wanted = timed(point).map_or(0, |(_, first)| first);
+    // One that could not be quick for the sake of the flags is not tried again.
+    let fits = detour.quick.first == wanted
+        || (!detour.quick.is_some() && wanted == 0)
+        || (!detour.quick.is_some() && detour.follows);
+    fits && detour.counting.map(|counting| counting.cell) == counted(point)
+}
+
+/// The one consumer that only counts and times calls, and where its cells begin.
+fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
+    let [consumer] = list.all.as_slice() else { return None };
+    // SAFETY: listed consumers are alive; a config's live for ever.
+    let consumer: &'static Consumer = unsafe { &**consumer };
+    let Role::Event(event) = &consumer.role else { return None };
+    let first = consumer.counters.hits.cell()?;
+    let has_times = match &consumer.latency {
+        Some(latency) => latency.first() == first + Counters::EVENT_CELLS,
+        None => true,
+    };
+    let only_counts = event.side != Side::Entry
+        && !event.log
+        && event.plugins.is_empty()
+        && event.program.is_empty()
+        && consumer.sample == 1
+        && consumer.limit == 0
+        && consumer.maxactive == 0
+        && !consumer.returns_twice;
+    let has_counter = ticks::TICKS_ARE_TSC.load(Relaxed) != 0;
+    (only_counts && has_times && has_counter).then_some((consumer, first))
 }
 
 /// The cell in which hits are counted by compiled code: one consumer, which does nothing else.
