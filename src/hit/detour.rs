@@ -434,8 +434,31 @@ const RESUME: u32 = 1;
 /// # Safety
 /// By that caller only.
 unsafe extern "C-unwind" fn on_detour(regs: *mut Regs, detour: *const Detour, vectors: *const u8) -> u32 {
-    // SAFETY: the caller's own image; detours are never freed.
-    let (regs, detour) = unsafe { (&mut *regs, &*detour) };
+    // SAFETY: detours are never freed.
+    let detour = unsafe { &*detour };
+    if !regs.is_aligned() {
+        // SAFETY: the caller's own image.
+        return unsafe { on_crooked_stack(regs, detour, vectors) };
+    }
+    // SAFETY: the caller's own image.
+    handle(unsafe { &mut *regs }, detour, vectors)
+}
+
+/// The stack of the code between a function's entry and its return may be aligned to nothing.
+///
+/// # Safety
+/// `regs` can be read and written.
+#[cold]
+unsafe fn on_crooked_stack(regs: *mut Regs, detour: &'static Detour, vectors: *const u8) -> u32 {
+    // SAFETY: the caller's promise.
+    let mut image = unsafe { regs.read_unaligned() };
+    let result = handle(&mut image, detour, vectors);
+    // SAFETY: as above.
+    unsafe { regs.write_unaligned(image) };
+    result
+}
+
+fn handle(regs: &mut Regs, detour: &'static Detour, vectors: *const u8) -> u32 {
     let slot = regs.rsp;
     let mut next = detour.start + UNFOLLOWED;
     let mut result = GO_ON;
@@ -451,8 +474,8 @@ unsafe extern "C-unwind" fn on_detour(regs: *mut Regs, detour: *const Detour, ve
     }
     if detour.follows {
         // Below the stack pointer of a function's first instruction nothing is alive.
-        // SAFETY: 16 bytes below it, inside what this very frame has skipped.
-        unsafe { *((slot - 16) as *mut u64) = next };
+        // SAFETY: 16 bytes below it, inside what the caller's very frame has skipped.
+        unsafe { ((slot - 16) as *mut u64).write_unaligned(next) };
     }
     result
 }
@@ -493,7 +516,7 @@ pub unsafe fn resume(context: *mut SignalContext) -> bool {
     /// The trap flag, which a debugger's step leaves in the image.
     const TRAP_FLAG: u64 = 1 << 8;
     // SAFETY: rbx points to the image at this very instruction.
-    *regs = unsafe { *(regs.rbx as *const Regs) };
+    *regs = unsafe { (regs.rbx as *const Regs).read_unaligned() };
     regs.rflags &= !TRAP_FLAG;
     true
 }
@@ -518,7 +541,8 @@ fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
     &BY_PAGE[(page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % PAGES]
 }
 
-/// Makes a detour known to [`locate`], before anybody can be in it. The registry's lock must be held.
+/// Makes a detour known to [`locate`], once, before anybody can be in it. The registry's lock must be
+/// held.
 pub fn publish(detour: &'static Detour) {
     slots::cover(detour.start, detour.end);
     let pages = [detour.start >> 12, (detour.end - 1) >> 12];
@@ -540,8 +564,8 @@ fn containing(rip: u64) -> Option<&'static Detour> {
         if (found.start..found.end).contains(&rip) {
             return Some(found);
         }
-        let is_second = found.start >> 12 != rip >> 12 && (found.end - 1) >> 12 == rip >> 12;
-        // In a bucket that two pages share either link may lead on; a detour's own page tells which.
+        // Pages beside each other never share a bucket: of its two links one belongs to this.
+        let is_second = !std::ptr::eq(bucket(found.start >> 12), bucket(rip >> 12));
         detour = found.next[usize::from(is_second)].load(Acquire);
     }
     None

@@ -7,7 +7,7 @@ use crate::addr::RuntimeAddr;
 use crate::code::Neighbourhood;
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_PENDING};
+use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_OPTIMIZED, FLAG_PENDING};
 use crate::hit::consumer::{Consumer, ConsumerList, Role};
 use crate::hit::detour::JUMP_LEN;
 use crate::hit::memory::SafeMemory;
@@ -155,7 +155,8 @@ impl Registry {
     pub(super) fn publish_addresses(&self, first_request: usize, first_instance: usize) {
         for instance in self.instances.iter().skip(first_instance).flatten() {
             let Some(up) = instance.consumer().role.up() else { continue };
-            let mut flags = 0;
+            // SAFETY: registered: the struct is there.
+            let mut flags = unsafe { (*up).flags.load(Relaxed) } & FLAG_INT3;
             if instance.consumer().crash_signal.load(Acquire) != 0 {
                 flags |= FLAG_DISABLED | FLAG_GONE;
             }
@@ -165,8 +166,11 @@ impl Registry {
             if instance.points.is_empty() {
                 flags |= FLAG_PENDING;
             }
+            if instance.points.first().is_some_and(|point| point.optimized.load(Relaxed)) {
+                flags |= FLAG_OPTIMIZED;
+            }
             let at = instance.points.first().map_or(0, |point| point.at);
-            // SAFETY: registered: the struct is there, and these fields are ours to write.
+            // SAFETY: as above; these fields are ours to write.
             unsafe {
                 (*up).addr = at as *mut libc::c_void;
                 (*up).flags.store(flags, Relaxed);

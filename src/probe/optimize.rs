@@ -20,13 +20,16 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use crate::addr::{LinkAddr, RuntimeAddr};
 use crate::elf::{Bounds, BoundsFrom};
 use crate::error::NotOptimized;
+use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::consumer::{Consumer, Role, Side};
 use crate::hit::counters::Counters;
 use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
-use crate::hit::ticks;
-use crate::insn::{Code, Relocated, WINDOW_TEXT, Window, WindowText, flags_are_dead, relocate};
+use crate::hit::{ticks, vectors};
+use crate::insn::{
+    Code, Relocated, WINDOW_TEXT, Window, WindowText, branch_targets_into, flags_are_dead, relocate,
+};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -40,10 +43,12 @@ const MAX_DISPLACED: u64 = 19;
 /// Whether SYNC_CORE barriers can be had: 0 not asked, 1 yes, 2 no.
 static BARRIERS: AtomicU32 = AtomicU32::new(0);
 
-/// Asks for SYNC_CORE barriers; cheap while there is one thread.
+/// Asks for SYNC_CORE barriers, and what else jumps need; cheap while there is one thread.
 pub fn register_barriers() -> bool {
     if BARRIERS.load(Acquire) == 0 {
         let given = sys::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE).is_ok();
+        // No signal frame keeps the vector registers while handlers run.
+        vectors::start();
         BARRIERS.store(if given { 1 } else { 2 }, Release);
     }
     BARRIERS.load(Acquire) == 1
@@ -87,7 +92,10 @@ impl Registry {
     /// The three steps. What can't be written stays as the step before left it, which is right, if slower.
     fn write_jumps(&mut self, made: &[Made]) {
         for Made { point, detour } in made {
-            detour::publish(detour);
+            // One that was jumped to before is known.
+            if !point.detour().is_some_and(|known| std::ptr::eq(known, *detour)) {
+                detour::publish(detour);
+            }
             point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
             point.optimized.store(true, SeqCst);
         }
@@ -114,6 +122,7 @@ impl Registry {
         for Made { point, detour } in made.iter().filter(|made| !failed.contains(&made.point.at)) {
             if self.write_bytes(point.at, &detour.jump, |offset| offset == 0) {
                 self.not_optimized.remove(&point.at);
+                tell(point, true);
             }
         }
         barrier();
@@ -196,6 +205,7 @@ impl Registry {
         barrier();
         for (point, _) in jumps {
             point.optimized.store(false, SeqCst);
+            tell(point, false);
         }
     }
 
@@ -213,8 +223,8 @@ impl Registry {
         {
             return Ok(known);
         }
-        let (code_len, room) = self.extent(point.at);
-        let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &[] };
+        let Extent { code_len, room, targets } = self.extent(point.at);
+        let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &targets };
         let window = Window::plan(&window).map_err(NotOptimized::Window)?;
         for inside in 1..window.displaced_len() as u64 {
             let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
@@ -268,17 +278,32 @@ impl Registry {
         file.bounds_at(link).is_some_and(|bounds| bounds.start == link && bounds.from != BoundsFrom::Section)
     }
 
-    /// How far the code of the function reaches from `at`, and how far there is nothing else.
-    fn extent(&mut self, at: u64) -> (usize, usize) {
+    /// The function around `at`, as far as it matters for a jump there.
+    fn extent(&mut self, at: u64) -> Extent {
+        let unknown = Extent { code_len: WINDOW_TEXT, room: WINDOW_TEXT, targets: Vec::new() };
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else { return (WINDOW_TEXT, WINDOW_TEXT) };
+        let (Some(module), Some(file)) = (module, file) else { return unknown };
         let link = RuntimeAddr(at).link(module.bias);
-        let Some(bounds) = file.bounds_at(link) else { return (WINDOW_TEXT, WINDOW_TEXT) };
+        let Some(bounds) = file.bounds_at(link) else { return unknown };
         let after = file.bounds_at(bounds.end).map_or(bounds.end, |next| gap_end(&next, bounds.end));
         let distance = |end: LinkAddr| end.0.saturating_sub(link.0) as usize;
-        (distance(bounds.end), distance(after))
+        let start = bounds.start.at(module.bias).0;
+        let text = read_text(start, bounds.end.0.saturating_sub(bounds.start.0) as usize);
+        // A loop would trap in each turn, and a branch over a prefix would meet half a jump.
+        let targets = branch_targets_into(&text, start, at + 1..at + MAX_DISPLACED);
+        Extent { code_len: distance(bounds.end), room: distance(after), targets }
     }
+}
+
+/// See [`Registry::extent`].
+struct Extent {
+    /// How far the code of the function reaches.
+    code_len: usize,
+    /// How far there is nothing else.
+    room: usize,
+    /// Where its own branches lead into what is displaced.
+    targets: Vec<u64>,
 }
 
 /// Where the gap that begins at `end` ends; `next` is what covers that address.
@@ -368,6 +393,23 @@ fn counted(point: &ProbePoint) -> Option<u32> {
         && consumer.sample == 1
         && consumer.limit == 0;
     consumer.counters.hits.cell().filter(|_| only_counts)
+}
+
+/// The C API's out-flag.
+fn tell(point: &ProbePoint, optimized: bool) {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let Some(list) = (unsafe { point.consumers.load(Acquire).as_ref() }) else { return };
+    for consumer in &list.all {
+        // SAFETY: listed consumers are alive.
+        let Some(up) = (unsafe { (**consumer).role.up() }) else { continue };
+        // SAFETY: registered: the struct is there.
+        let flags = unsafe { &(*up).flags };
+        if optimized {
+            flags.fetch_or(FLAG_OPTIMIZED, Relaxed);
+        } else {
+            flags.fetch_and(!FLAG_OPTIMIZED, Relaxed);
+        }
+    }
 }
 
 /// Whether everybody at the place is content with a jump, and whether one of them follows returns.
