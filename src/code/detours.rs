@@ -19,6 +19,8 @@
 mod gaps;
 mod stretches;
 
+use std::fmt;
+
 use gaps::{Gaps, Limits, PAGE};
 use stretches::{Fit, FreeSpace, Stretches, Wanted};
 
@@ -65,6 +67,13 @@ pub struct Usage {
     pub mappings: usize,
     /// Detours.
     pub detours: usize,
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mapped, used, mappings, detours } = self;
+        write!(f, "{detours} detours, {used} bytes used, {mapped} mapped in {mappings} mappings")
+    }
 }
 
 /// All memory for detours.

@@ -37,7 +37,7 @@ use crate::hit::point::{self, ProbePoint};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
 use crate::hit::{defer, process, returns, slots, thread};
-use crate::insn::{Relocated, RelocatedPc};
+use crate::insn::{Relocated, RelocatedPc, Window};
 use crate::regs::{Memory, Regs};
 
 /// Bytes of the head, before the first instruction.
@@ -71,6 +71,10 @@ pub struct Detour {
     pub jump: [u8; JUMP_LEN],
     /// See there.
     pub original: [u8; JUMP_LEN],
+    /// What it was made for: it serves the place again as long as both are the same.
+    pub window: Window,
+    /// The bytes of the displaced instructions.
+    pub displaced: Box<[u8]>,
     /// Bit k: at offset k stands a byte that traps.
     pub traps: u8,
     /// The next in each of the pages it lies in.
@@ -367,7 +371,9 @@ pub unsafe fn resume(context: *mut SignalContext) -> bool {
 #[must_use]
 pub fn inner(at: u64) -> Option<u64> {
     (1..JUMP_LEN as u64).find_map(|offset| {
-        let detour = point::lookup(at.wrapping_sub(offset))?.detour()?;
+        // Where an object was unloaded, other code may trap.
+        let point = point::lookup(at.wrapping_sub(offset)).filter(|point| !point.gone.load(Acquire))?;
+        let detour = point.detour()?;
         if detour.traps & (1 << offset) == 0 {
             return None;
         }
@@ -383,7 +389,7 @@ fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
     &BY_PAGE[(page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % PAGES]
 }
 
-/// Makes a detour known to [`locate`], before anybody can be in it. The registry's lock must be held.
+/// Makes a detour known to [`locate`], once, before anybody can be in it. The registry's lock must be held.
 pub fn publish(detour: &'static Detour) {
     slots::cover(detour.start, detour.end);
     let pages = [detour.start >> 12, (detour.end - 1) >> 12];

@@ -17,13 +17,14 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 
-use crate::addr::{LinkAddr, RuntimeAddr};
-use crate::elf::{Bounds, BoundsFrom};
+use crate::addr::RuntimeAddr;
+use crate::code::Usage;
+use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::consumer::{Consumer, Role, Side};
 use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
-use crate::insn::{Code, WINDOW_TEXT, Window, WindowText, relocate};
+use crate::insn::{Code, Planner, Surroundings, WINDOW_TEXT, Window, WindowRefusal, relocate};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -58,14 +59,23 @@ struct Made {
 }
 
 impl Registry {
+    /// What detours take, those of places that are not probed any more included: they are never freed.
+    #[must_use]
+    pub fn detour_usage(&self) -> Usage {
+        self.detours.usage()
+    }
+
     /// Optimizes those of `points` that can be; the others get their reason.
     pub(super) fn optimize(&mut self, points: &[&'static ProbePoint]) {
         let mut made = Vec::new();
+        let mut planner = Planner::default();
+        // The program maps and unmaps between our batches.
+        self.detours.forget_maps();
         for point in points {
             if point.optimized.load(Relaxed) || !point.armed.load(Relaxed) || point.gone.load(Relaxed) {
                 continue;
             }
-            match self.make_detour(point) {
+            match self.make_detour(point, &mut planner) {
                 Ok(detour) => made.push(Made { point, detour }),
                 Err(reason) => {
                     self.not_optimized.insert(point.at, reason);
@@ -84,7 +94,6 @@ impl Registry {
     /// The three steps. What can't be written stays as the step before left it, which is right, if slower.
     fn write_jumps(&mut self, made: &[Made]) {
         for Made { point, detour } in made {
-            detour::publish(detour);
             point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
             point.optimized.store(true, SeqCst);
         }
@@ -196,26 +205,30 @@ impl Registry {
     }
 
     /// Everything about a jump at `point` but the jump.
-    fn make_detour(&mut self, point: &'static ProbePoint) -> Result<&'static Detour, NotOptimized> {
+    fn make_detour(
+        &mut self,
+        point: &'static ProbePoint,
+        planner: &mut Planner,
+    ) -> Result<&'static Detour, NotOptimized> {
         let follows = may_jump(point)?;
         if !register_barriers() {
             return Err(NotOptimized::NoBarriers);
         }
         let text = read_text(point.at, WINDOW_TEXT);
-        if let Some(known) = point.detour()
-            && known.follows >= follows
-            && text.starts_with(&known.original[..known.relocated.displaced_len().min(JUMP_LEN)])
-        {
-            return Ok(known);
-        }
-        let (code_len, room) = self.extent(point.at);
-        let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &[] };
-        let window = Window::plan(&window).map_err(NotOptimized::Window)?;
+        let window = self.plan(point.at, &text, planner).map_err(NotOptimized::Window)?;
         for inside in 1..window.displaced_len() as u64 {
             let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
             if let Some(other) = other {
                 return Err(NotOptimized::AnotherProbe { at: other.at });
             }
+        }
+        // The same code may have been unloaded and be there again; other code may have come in its place.
+        if let Some(known) = point.detour()
+            && known.follows >= follows
+            && known.window == window
+            && text.starts_with(&known.displaced)
+        {
+            return Ok(known);
         }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
         let sequence: &[u8] = if follows { &FOLLOWING } else { &PLAIN };
@@ -233,33 +246,32 @@ impl Registry {
             follows,
             jump: placed.jump,
             original: window.original(),
+            displaced: text[..window.displaced_len()].into(),
+            window,
             traps: placed.traps,
             next: [AtomicPtr::default(), AtomicPtr::default()],
         }));
         let mut bytes = detour::head(detour, point.at).to_vec();
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, bytes);
+        // Once: one that serves again is known already.
+        detour::publish(detour);
         Ok(detour)
     }
 
-    /// How far the code of the function reaches from `at`, and how far there is nothing else.
-    fn extent(&mut self, at: u64) -> (usize, usize) {
+    /// The window at `at`, from the program's own bytes and what its file says of the surroundings.
+    fn plan(&mut self, at: u64, text: &[u8], planner: &mut Planner) -> Result<Window, WindowRefusal> {
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else { return (WINDOW_TEXT, WINDOW_TEXT) };
-        let link = RuntimeAddr(at).link(module.bias);
-        let Some(bounds) = file.bounds_at(link) else { return (WINDOW_TEXT, WINDOW_TEXT) };
-        let after = file.bounds_at(bounds.end).map_or(bounds.end, |next| gap_end(&next, bounds.end));
-        let distance = |end: LinkAddr| end.0.saturating_sub(link.0) as usize;
-        (distance(bounds.end), distance(after))
-    }
-}
-
-/// Where the gap that begins at `end` ends; `next` is what covers that address.
-fn gap_end(next: &Bounds, end: LinkAddr) -> LinkAddr {
-    match next.from {
-        BoundsFrom::Symbol | BoundsFrom::Fde => end,
-        _ => next.end,
+        let (Some(module), Some(file)) = (module, file) else { return planner.plan(text, at, None) };
+        let extent = Extent::at(&file, RuntimeAddr(at).link(module.bias));
+        let surroundings = extent.map(|extent| Surroundings {
+            function: extent.start.at(module.bias).0,
+            text: extent.text,
+            code_len: extent.code_len,
+            room: extent.room,
+        });
+        planner.plan(text, at, surroundings.as_ref())
     }
 }
 
