@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use super::style::Style;
 use super::predict::{Prediction, Predictor};
+use super::style::Style;
 use super::{EXIT_FAILED, EXIT_OK, Failure, common_option, libraries, print, program};
 use crate::elf::pattern::SymbolMatcher;
 use crate::elf::{self, Bounds, BoundsFrom, ElfFile, Function, StdFiles, SymbolKind};
@@ -92,7 +92,13 @@ fn rows<'a>(file: &'a ElfFile, wanted: Option<&SymbolMatcher>) -> Vec<Row<'a>> {
         }
         let Some(offset) = file.offset_of(function.link) else { continue };
         let no_return = denied::why_no_return(file.soname(), file.path(), &names);
-        rows.push(Row { function, names, file_offset: offset.0, how: how(file, function, &mut predictor), no_return });
+        rows.push(Row {
+            function,
+            names,
+            file_offset: offset.0,
+            how: how(file, function, &mut predictor),
+            no_return,
+        });
     }
     rows
 }

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::overlay::{self, Overrides};
+use super::predict::{self, Prediction, Predictor};
 use super::program::Program;
 use super::style::Style;
-use super::predict::{self, Prediction, Predictor};
 use super::{EXIT_CONFIG, Failure, eprint, libraries};
 use crate::addr::LinkAddr;
 use crate::config::{self, Action, Diagnostic, Kind, Loaded, Method, ProbeSpec, Severity};

@@ -90,7 +90,8 @@ impl Predictor {
 /// config keeps the breakpoint.
 pub fn together(places: &mut [(LinkAddr, bool, &mut Prediction)]) {
     places.sort_by_key(|(link, ..)| *link);
-    let links: Vec<(LinkAddr, bool)> = places.iter().map(|(link, only_int3, _)| (*link, *only_int3)).collect();
+    let links: Vec<(LinkAddr, bool)> =
+        places.iter().map(|(link, only_int3, _)| (*link, *only_int3)).collect();
     for (link, _, prediction) in places {
         let first = links.partition_point(|(other, _)| other < link);
         let after = links.partition_point(|(other, _)| other <= link);

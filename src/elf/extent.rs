@@ -23,9 +23,8 @@ impl<'a> Extent<'a> {
     pub fn at(file: &'a ElfFile, link: LinkAddr) -> Option<Self> {
         let bounds = file.bounds_at(link)?;
         let after = file.bounds_at(bounds.end).map_or(bounds.end, |next| gap_end(&next, bounds.end));
-        let distance = |from: LinkAddr, to: LinkAddr| {
-            usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX)
-        };
+        let distance =
+            |from: LinkAddr, to: LinkAddr| usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX);
         Some(Self {
             start: bounds.start,
             text: file.bytes_at(bounds.start, distance(bounds.start, bounds.end)),
