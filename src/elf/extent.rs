@@ -10,6 +10,8 @@ pub struct Extent<'a> {
     pub start: LinkAddr,
     /// Its bytes in the file; fewer where the segment ends.
     pub text: &'a [u8],
+    /// The place is the first byte of a function that is known as such.
+    pub is_entry: bool,
     /// Bytes from the place to the function's end.
     pub code_len: usize,
     /// Bytes from the place to what comes next: another function, or the section's end. What lies between
@@ -28,6 +30,7 @@ impl<'a> Extent<'a> {
         Some(Self {
             start: bounds.start,
             text: file.bytes_at(bounds.start, distance(bounds.start, bounds.end)),
+            is_entry: link == bounds.start && bounds.from != BoundsFrom::Section,
             code_len: distance(link, bounds.end),
             room: distance(link, after),
         })

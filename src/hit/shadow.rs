@@ -58,6 +58,9 @@ const FIRST: u8 = 1;
 const DOUBTFUL: u8 = 2;
 /// Waits for the second of two returns: whatever its slot holds meanwhile.
 const PINNED: u8 = 4;
+/// In a fork child: begun by a thread that is not there any more. No hit of this process, unless it returns
+/// here after all (a coroutine that went on in another thread).
+const UNCOUNTED: u8 = 8;
 
 impl ReturnInstance {
     /// A new one, of the calling thread.
@@ -96,20 +99,34 @@ impl ReturnInstance {
         }
     }
 
-    /// It returns after all.
-    fn revive(&mut self) {
-        self.flags &= !DOUBTFUL;
+    /// It returns, after all where that was in doubt.
+    fn comes_back(&mut self) {
         let counters = &self.consumer().counters;
-        counters.doubtful.fetch_sub(1, Relaxed);
-        self.consumer().wound_again();
+        if self.is(UNCOUNTED) {
+            counters.hits.add_shared(1);
+        }
+        if self.is(DOUBTFUL) {
+            if self.is(UNCOUNTED) {
+                counters.unwound.fetch_add(1, SeqCst);
+            } else {
+                counters.doubtful.fetch_sub(1, Relaxed);
+            }
+            self.consumer().wound_again();
+        }
+        self.flags &= !(DOUBTFUL | UNCOUNTED);
     }
 
     /// It will not return.
     fn unwind(&mut self) {
-        if self.is(DOUBTFUL) {
-            self.consumer().counters.doubtful.fetch_sub(1, Relaxed);
-        } else {
-            self.consumer().unwound();
+        match (self.is(DOUBTFUL), self.is(UNCOUNTED)) {
+            (true, true) => {}
+            (true, false) => {
+                self.consumer().counters.doubtful.fetch_sub(1, Relaxed);
+            }
+            (false, uncounted) => {
+                self.consumer().unwound();
+                self.consumer().counters.unwound.fetch_sub(u64::from(uncounted), SeqCst);
+            }
         }
         self.release();
     }
@@ -212,9 +229,9 @@ impl OwnStack {
 
     /// A frame that seems to be gone.
     fn give_up(&self, instance: &mut ReturnInstance) {
-        // SAFETY: on this thread's own stack, whose pages were in use.
-        let holds = unsafe { std::ptr::read_volatile(instance.slot as *const u64) };
-        if holds != stubs::landing(instance.stub) {
+        // SAFETY: on this thread's own stack, whose pages were in use. It may be aligned to nothing.
+        let word = unsafe { std::ptr::read_volatile(instance.slot as *const [u8; 8]) };
+        if !stubs::holds(u64::from_le_bytes(word), instance.stub) {
             instance.unwind();
             return;
         }
@@ -257,7 +274,12 @@ impl OwnStack {
         self.doubtful.store(self.doubtful.load(Relaxed).saturating_sub(settled), Relaxed);
     }
 
-    /// Everything unwound: the thread is dead.
+    /// The thread ends: what is left won't return.
+    pub fn end(&self) {
+        self.drop_all();
+    }
+
+    /// Everything unwound: the thread is dead, or about to be.
     fn drop_all(&self) {
         while let Some(newest) = self.newest() {
             self.pop();
@@ -507,6 +529,7 @@ fn land_own(
 ) -> bool {
     let stack = &thread.stack;
     let mut found = false;
+    let slot = slot_of_return(stack, slot, stub);
     while let Some(newest) = stack.newest() {
         // SAFETY: in use.
         let (at, to) = unsafe { ((*newest).slot, (*newest).stub) };
@@ -539,9 +562,7 @@ fn land_own(
         loop {
             // SAFETY: as above.
             let instance = unsafe { &mut *current };
-            if instance.is(DOUBTFUL) {
-                instance.revive();
-            }
+            instance.comes_back();
             fire(instance, nested);
             if std::ptr::eq(current, newest) {
                 break;
@@ -551,6 +572,23 @@ fn land_own(
         found = true;
     }
     found
+}
+
+/// The slot of the frame that returned to `stub`: `below_rsp`, the one below where rsp is now; but a
+/// function that takes arguments off the stack (`ret 16`) has left rsp further up.
+fn slot_of_return(stack: &OwnStack, below_rsp: u64, stub: u32) -> u64 {
+    let mut nearest = below_rsp;
+    for instance in stack.iter() {
+        // SAFETY: in use.
+        let (at, to) = unsafe { ((*instance).slot, (*instance).stub) };
+        if at > below_rsp || (at == below_rsp && to == stub) {
+            return if at == below_rsp { at } else { nearest };
+        }
+        if to == stub {
+            nearest = at;
+        }
+    }
+    nearest
 }
 
 /// The frame of `newest` called what took `ticks`.
@@ -579,8 +617,9 @@ pub fn sweep(live: Option<&dyn Fn(u64) -> bool>) {
             }
             continue;
         }
-        let tid = state.tid.load(Acquire);
-        if tid > 0 && !sys::thread_exists(super::process::pid(), tid) {
+        let (pid, tid) = (super::process::pid(), state.tid.load(Acquire));
+        let has_ended = !sys::thread_exists(pid, tid) || (tid == pid && sys::main_thread_has_ended());
+        if tid > 0 && has_ended {
             state.stack.drop_all();
         }
     }
@@ -606,15 +645,31 @@ fn sweep_own(stack: &OwnStack, live: &dyn Fn(u64) -> bool) {
 pub fn after_fork_drop() {
     let me = asm::thread_pointer().cast_const();
     foreign::unlock_all();
-    for state in thread::all().filter(|state| !std::ptr::eq(*state, me)) {
-        state.stack.drop_all();
+    let (mut tid_before, tid_now) = (0, sys::gettid() as u32);
+    for state in thread::all() {
+        if !std::ptr::eq(state, me) {
+            state.stack.drop_all();
+            continue;
+        }
+        tid_before = state.tid.load(Relaxed) as u32;
+        for instance in state.stack.iter() {
+            // SAFETY: in use.
+            unsafe { (*instance).tid = tid_now };
+        }
     }
+    foreign::each(|instance| {
+        if instance.tid == tid_before {
+            instance.tid = tid_now;
+        } else if matches!(instance.consumer().role, Role::Event(_)) {
+            instance.flags |= UNCOUNTED;
+        }
+    });
 }
 
 /// In a fork child, after the counts were reset: the calls under way are its own.
 pub fn after_fork_count() {
     let count = |instance: &ReturnInstance| {
-        if matches!(instance.consumer().role, Role::Event(_)) {
+        if matches!(instance.consumer().role, Role::Event(_)) && !instance.is(UNCOUNTED) {
             let counters = &instance.consumer().counters;
             counters.hits.add_shared(1);
             if instance.is(DOUBTFUL) {
@@ -629,7 +684,7 @@ pub fn after_fork_count() {
             count(unsafe { &*instance });
         }
     }
-    foreign::each(count);
+    foreign::each(|instance| count(instance));
 }
 
 mod foreign;

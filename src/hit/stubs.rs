@@ -321,6 +321,15 @@ pub fn start(stub: u32) -> u64 {
     pool() + u64::from(stub) * STUB_SIZE
 }
 
+/// Whether `word`, found in a slot, says that the frame is still to return there: it is the landing, or
+/// what the landing has pushed in its place on the way to [`super::returns::on_return`].
+#[inline]
+#[must_use]
+pub fn holds(word: u64, stub: u32) -> bool {
+    let landing = landing(stub);
+    word == landing || word == landing + (LANDED - LANDING)
+}
+
 /// The real return address behind a stub.
 #[inline]
 #[must_use]

@@ -31,6 +31,7 @@ mod code;
 mod decode;
 mod emulation;
 mod lift;
+mod liveness;
 mod operand;
 mod planner;
 mod pun;
@@ -42,6 +43,7 @@ mod window;
 
 pub use alu::{BinaryOp, UnaryOp};
 pub use branches::branch_targets_into;
+pub use liveness::flags_are_dead;
 pub use classify::{DisplacedInsn, SlotKind, Way, classify};
 pub use code::{CODE_CAPACITY, Code, CodeFull};
 pub use decode::{Boundaries, MAX_INSN_LEN, boundaries, decode_len, disassemble};

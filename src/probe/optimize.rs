@@ -22,9 +22,11 @@ use crate::code::Usage;
 use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::consumer::{Consumer, Role, Side};
-use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
-use crate::insn::{Code, Planner, Surroundings, WINDOW_TEXT, Window, WindowRefusal, relocate};
+use crate::insn::{
+    Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
+};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -147,7 +149,9 @@ impl Registry {
     pub(super) fn deoptimize_for(&mut self, points: &[&'static ProbePoint]) {
         let mut wrong: Vec<&'static ProbePoint> = Vec::new();
         for point in points {
-            let stays = || has_listener(point) && may_jump(point).is_ok();
+            let fits = |detour: &Detour| detour.counting.map(|counting| counting.cell) == counted(point);
+            let stays =
+                || has_listener(point) && may_jump(point).is_ok() && point.detour().is_some_and(fits);
             if point.optimized.load(Relaxed) && !stays() {
                 wrong.push(point);
             }
@@ -215,35 +219,47 @@ impl Registry {
             return Err(NotOptimized::NoBarriers);
         }
         let text = read_text(point.at, WINDOW_TEXT);
-        let window = self.plan(point.at, &text, planner).map_err(NotOptimized::Window)?;
+        let (window, is_entry) = self.plan(point.at, &text, planner).map_err(NotOptimized::Window)?;
         for inside in 1..window.displaced_len() as u64 {
             let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
             if let Some(other) = other {
                 return Err(NotOptimized::AnotherProbe { at: other.at });
             }
         }
-        // The same code may have been unloaded and be there again; other code may have come in its place.
-        if let Some(known) = point.detour()
-            && known.follows >= follows
-            && known.window == window
-            && text.starts_with(&known.displaced)
-        {
-            return Ok(known);
+        let cell = counted(point);
+        // One that was made for the same code and the same use. The code may have been unloaded and be there
+        // again, the probes registered anew; other code may have come in its place.
+        let made_before = self.made_detours.get(&point.at).into_iter().flatten().find(|made| {
+            std::ptr::eq(made.point, point)
+                && made.follows >= follows
+                && made.counting.map(|counting| counting.cell) == cell
+                && made.window == window
+                && text.starts_with(&made.displaced)
+        });
+        if let Some(detour) = made_before {
+            return Ok(detour);
         }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let sequence: &[u8] = if follows { &FOLLOWING } else { &PLAIN };
-        let trial = build(&window, &text, point.at, point.at, sequence)?;
+        let counting = cell.map(|cell| Counting {
+            cell,
+            red_zone: !is_entry,
+            flags: !flags_are_dead(&text, point.at, is_entry),
+        });
+        let plan = Plan { window: &window, text: &text, at: point.at, follows, counting };
+        let trial = plan.build(point.at)?;
         let len = HEAD + trial.0.len();
-        let placed = self.detours.take(&window, HEAD, len).ok_or(NotOptimized::NoRoom)?;
+        let head = HEAD + if counting.is_some() { COUNTING_ENTRY } else { 0 };
+        let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
         let start = placed.at + HEAD as u64;
-        let (code, relocated) = build(&window, &text, point.at, start, sequence)?;
+        let (code, relocated) = plan.build(start)?;
         let detour: &'static mut Detour = Box::leak(Box::new(Detour {
             point,
             start,
-            entry: start,
+            entry: placed.at + head as u64,
             end: start + code.len() as u64,
             relocated,
             follows,
+            counting,
             jump: placed.jump,
             original: window.original(),
             displaced: text[..window.displaced_len()].into(),
@@ -256,14 +272,21 @@ impl Registry {
         self.detours.queue(placed.at, bytes);
         // Once: one that serves again is known already.
         detour::publish(detour);
+        self.made_detours.entry(point.at).or_default().push(detour);
         Ok(detour)
     }
 
-    /// The window at `at`, from the program's own bytes and what its file says of the surroundings.
-    fn plan(&mut self, at: u64, text: &[u8], planner: &mut Planner) -> Result<Window, WindowRefusal> {
+    /// The window at `at`, from the program's own bytes and what its file says of the surroundings; and whether
+    /// a function begins there.
+    fn plan(
+        &mut self,
+        at: u64,
+        text: &[u8],
+        planner: &mut Planner,
+    ) -> Result<(Window, bool), WindowRefusal> {
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else { return planner.plan(text, at, None) };
+        let (Some(module), Some(file)) = (module, file) else { return Ok((planner.plan(text, at, None)?, false)) };
         let extent = Extent::at(&file, RuntimeAddr(at).link(module.bias));
         let surroundings = extent.map(|extent| Surroundings {
             function: extent.start.at(module.bias).0,
@@ -271,23 +294,54 @@ impl Registry {
             code_len: extent.code_len,
             room: extent.room,
         });
-        planner.plan(text, at, surroundings.as_ref())
+        Ok((planner.plan(text, at, surroundings.as_ref())?, extent.is_some_and(|extent| extent.is_entry)))
     }
 }
 
-/// The code of a detour at `start`, and where the displaced instructions are in it.
-fn build(
-    window: &Window,
-    text: &[u8],
+/// What a detour is made from.
+struct Plan<'a> {
+    window: &'a Window,
+    text: &'a [u8],
     at: u64,
-    start: u64,
-    sequence: &[u8],
-) -> Result<(Code, crate::insn::Relocated), NotOptimized> {
-    let mut code = Code::new(start);
-    code.append(sequence).map_err(|_| NotOptimized::NoRoom)?;
-    let relocated = relocate(text, at, window.insn_count(), &mut code).map_err(NotOptimized::Relocate)?;
-    code.append_jump(relocated.next()).map_err(|_| NotOptimized::NoRoom)?;
-    Ok((code, relocated))
+    follows: bool,
+    counting: Option<Counting>,
+}
+
+impl Plan<'_> {
+    /// The code of the detour at `start`, and where the displaced instructions are in it.
+    fn build(&self, start: u64) -> Result<(Code, Relocated), NotOptimized> {
+        let full = |_| NotOptimized::NoRoom;
+        let mut code = Code::new(start);
+        code.append(if self.follows { &FOLLOWING } else { &PLAIN }).map_err(full)?;
+        if let Some(counting) = &self.counting {
+            // The way out has counted: it goes past the entry.
+            let (bytes, len) = counting.code(start + COUNTING_ENTRY as u64, start);
+            code.append(&[0xe9]).map_err(full)?;
+            code.append(&(len as u32).to_le_bytes()).map_err(full)?;
+            code.append(&bytes[..len]).map_err(full)?;
+        }
+        let relocated =
+            relocate(self.text, self.at, self.window.insn_count(), &mut code).map_err(NotOptimized::Relocate)?;
+        code.append_jump(relocated.next()).map_err(full)?;
+        Ok((code, relocated))
+    }
+}
+
+/// The cell in which hits are counted by compiled code: one consumer, which does nothing else.
+fn counted(point: &ProbePoint) -> Option<u32> {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
+    let [consumer] = list.all.as_slice() else { return None };
+    // SAFETY: listed consumers are alive.
+    let consumer: &Consumer = unsafe { &**consumer };
+    let Role::Event(event) = &consumer.role else { return None };
+    let only_counts = event.side == Side::Entry
+        && !event.log
+        && event.plugins.is_empty()
+        && event.program.is_empty()
+        && consumer.sample == 1
+        && consumer.limit == 0;
+    consumer.counters.hits.cell().filter(|_| only_counts)
 }
 
 /// Whether everybody at the place is content with a jump, and whether one of them follows returns.
