@@ -143,6 +143,11 @@ fn loading_and_unloading_for_ever_takes_no_more_memory() {
 
 #[test]
 fn registering_and_unregistering_for_ever_takes_no_more_memory() {
-    let outcome = Launch::new(Program::new("reload.c").build()).run();
-    assert_eq!((outcome.stdout.as_str(), outcome.end), ("bad 0 grown 0\n", End::Exit(0)), "{outcome}");
+    let launch = Launch::new(Program::new("reload.c").build());
+    // A probe that only counts needs a detour of its own kind, as long as it is alone.
+    for (launch, counted) in [(launch.clone(), None), (launch.count("exe:work"), Some(1200))] {
+        let outcome = launch.run();
+        assert_eq!((outcome.stdout.as_str(), outcome.end), ("bad 0 grown 0\n", End::Exit(0)), "{outcome}");
+        assert_eq!(counted.map(|_| outcome.hits("exe:work")), counted, "{outcome}");
+    }
 }

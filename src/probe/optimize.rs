@@ -90,6 +90,14 @@ impl Registry {
         if self.detours.flush(&mut self.poker).is_err() {
             return;
         }
+        for Made { point, detour } in &made {
+            let known = self.made_detours.entry(point.at).or_default();
+            // Once: one that serves again is known already.
+            if !known.iter().any(|other| std::ptr::eq(*other, *detour)) {
+                known.push(detour);
+                detour::publish(detour);
+            }
+        }
         self.write_jumps(&made);
     }
 
@@ -270,9 +278,6 @@ impl Registry {
         let mut bytes = detour::head(detour, point.at).to_vec();
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, bytes);
-        // Once: one that serves again is known already.
-        detour::publish(detour);
-        self.made_detours.entry(point.at).or_default().push(detour);
         Ok(detour)
     }
 

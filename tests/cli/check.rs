@@ -29,7 +29,9 @@ fn prints_each_place_and_method() {
 }
 
 #[test]
-fn the_example_of_the_readme_is_good() {
+fn the_examples_of_the_readme_are_good() {
+    let ran = uprobe(&["check", "docs/latency.toml", "--", "du"]).expect(0);
+    assert!(ran.stdout.contains("  openat  jump\n") && ran.stdout.ends_with(", 0 wrong\n"), "{}", ran.stdout);
     for args in [&["check", "docs/openat.toml"][..], &["check", "docs/openat.toml", "--", "du"]] {
         let ran = uprobe(args).expect(0);
         assert!(ran.stdout.starts_with("openat  libc.so.6:openat\n    /"), "{}", ran.stdout);
