@@ -140,6 +140,18 @@ fn the_example_of_the_readme_runs() {
 }
 
 #[test]
+fn the_example_of_the_readme_with_times_runs() {
+    let ran = uprobe(&["run", "-c", "docs/latency.toml", "--", "du", "-s", "src"]).expect(0);
+    assert!(ran.stdout.ends_with("\tsrc\n"), "{}", ran.stdout);
+    let first = ran.stderr.lines().next().unwrap_or_default();
+    assert!(first.contains(": openat: (0x") && first.contains(" <- 0x"), "{first}");
+    assert!(first.contains(" path=\"src\" fd=") && first.contains(" ns="), "{first}");
+    for start in ["uprobe: NAME       TIMED ", "uprobe: openat ns:", "uprobe: readdir64 ns:"] {
+        assert!(ran.stderr.lines().any(|line| line.starts_with(start)), "{start}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_table_never_has_colours_and_diagnostics_only_on_a_terminal() {
     let ran = command(&["run", "--no-strict", "-e", "exe:nothing", "--", "true"])
         .env("TERM", "xterm")
