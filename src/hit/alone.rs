@@ -23,11 +23,11 @@ use crate::sys;
 
 /// No thread has come yet, or one.
 const NOBODY: u32 = 0;
-const ALONE: u32 = 1;
+pub(super) const ALONE: u32 = 1;
 const ENDING: u32 = 2;
-const SHARED: u32 = 3;
+pub(super) const SHARED: u32 = 3;
 
-static PHASE: AtomicU32 = AtomicU32::new(NOBODY);
+pub(super) static PHASE: AtomicU32 = AtomicU32::new(NOBODY);
 
 /// A thread that has met no probe before is about to. Signal-safe.
 pub fn arrive() {

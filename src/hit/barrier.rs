@@ -30,7 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering::*, compiler_fence, fence};
 use crate::sys;
 
 /// Whether hits fence themselves. A thread that finds it still true only does too much.
-static FENCED: AtomicBool = AtomicBool::new(true);
+pub(super) static FENCED: AtomicBool = AtomicBool::new(true);
 
 /// Makes [`light`] cheap where that can be. Called once at start, before the first hit: for a process
 /// of one thread it takes microseconds, of several milliseconds. A fork child inherits it.

@@ -33,6 +33,8 @@ pub const FLAG_GONE: u32 = 4;
 pub const FLAG_OPTIMIZED: u32 = 8;
 /// UPROBE_FLAG_INT3.
 pub const FLAG_INT3: u32 = 16;
+/// UPROBE_FLAG_NOVEC.
+pub const FLAG_NOVEC: u32 = 32;
 
 /// `uprobe_pre_handler_t`.
 pub type PreHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs) -> i32;

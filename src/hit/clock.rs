@@ -8,7 +8,7 @@ use crate::sys;
 /// The vDSO's clock_gettime, or 0.
 static VDSO_CLOCK: AtomicUsize = AtomicUsize::new(0);
 /// errno's offset from the thread pointer: the same in every thread, libc's TLS being static.
-static ERRNO_OFFSET: AtomicU64 = AtomicU64::new(0);
+pub(super) static ERRNO_OFFSET: AtomicU64 = AtomicU64::new(0);
 
 /// Remembers where the vDSO's clock is (0: not found) and where errno is. Called once at start.
 pub fn start(vdso_clock: usize, errno_address: usize) {

@@ -114,6 +114,12 @@ pub struct Consumer {
     pub returns_twice: bool,
     /// No jump instead of int3.
     pub only_int3: bool,
+    /// For [`super::direct`]: the struct, its pre_handler, and what calls it.
+    pub up: *mut CUprobe,
+    /// 0: none.
+    pub handler: usize,
+    /// One of the guarded calls.
+    pub call: usize,
     /// The next in the list of all consumers with counts of their own.
     pub next: AtomicPtr<Consumer>,
 }
@@ -130,6 +136,18 @@ pub struct ConsumerList {
     pub all: Vec<*const Consumer>,
     /// Whether any wants to run after the instruction.
     pub wants_post: bool,
+}
+
+impl ConsumerList {
+    /// The only consumer, where it is one that [`super::direct`] may call; else null.
+    #[must_use]
+    pub fn sole(&self) -> *const Consumer {
+        match self.all.as_slice() {
+            // SAFETY: listed consumers are alive.
+            [sole] if !self.wants_post && unsafe { (**sole).handler } != 0 => *sole,
+            _ => std::ptr::null(),
+        }
+    }
 }
 
 /// Consumers whose counters a fork child must zero: append-only.
@@ -156,8 +174,24 @@ impl Consumer {
             latency: None,
             returns_twice: false,
             only_int3: false,
+            up: std::ptr::null_mut(),
+            handler: 0,
+            call: 0,
             next: AtomicPtr::new(std::ptr::null_mut()),
         }
+    }
+
+    /// Lets [`super::direct`] call its pre_handler, if it has one. `with_vectors`: which may touch vector
+    /// registers.
+    pub fn call_directly(&mut self, with_vectors: bool) {
+        let Role::Handlers(up) = self.role else { return };
+        self.up = up;
+        // SAFETY: registered: the struct is there.
+        self.handler = unsafe { (*up).pre_handler }.map_or(0, |handler| handler as usize);
+        self.call = match with_vectors {
+            true => vectors::uprobe_guarded_call_vectors as *const () as usize,
+            false => asm::uprobe_guarded_call as *const () as usize,
+        };
     }
 
     /// Puts it on the list that [`reset_all`] walks. It must live for ever.

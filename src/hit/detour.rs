@@ -30,7 +30,8 @@
 use std::arch::global_asm;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
-use crate::hit::consumer::Flow;
+use crate::hit::consumer::{Consumer, Flow};
+use crate::hit::direct::uprobe_detour_direct;
 use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
@@ -67,6 +68,8 @@ pub struct Detour {
     pub entry: u64,
     /// First byte behind its code.
     pub end: u64,
+    /// The place's only consumer, where that is a pre_handler and this may call it.
+    pub sole: AtomicPtr<Consumer>,
     /// The displaced instructions.
     pub relocated: Relocated,
     /// Its ending goes through a stub.
@@ -218,12 +221,18 @@ impl Counting {
 
 /// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
 #[must_use]
-pub fn head(detour: *const Detour, at: u64, is_quick: bool) -> [u8; HEAD] {
+pub fn head(detour: &Detour, at: u64) -> [u8; HEAD] {
     let mut head = [0; HEAD];
-    let common = if is_quick { uprobe_detour_quick as *const () } else { uprobe_detour_common as *const () };
+    let common = if detour.quick.is_some() {
+        uprobe_detour_quick as *const ()
+    } else if detour.sole.load(Relaxed).is_null() {
+        uprobe_detour_common as *const ()
+    } else {
+        uprobe_detour_direct as *const ()
+    };
     head[..8].copy_from_slice(&(common as u64).to_le_bytes());
     head[8..16].copy_from_slice(&at.to_le_bytes());
-    head[16..].copy_from_slice(&(detour as u64).to_le_bytes());
+    head[16..].copy_from_slice(&(std::ptr::from_ref(detour) as u64).to_le_bytes());
     head
 }
 
@@ -430,8 +439,8 @@ unsafe extern "C" {
 }
 
 /// What `uprobe_detour_common` does next.
-const GO_ON: u32 = 0;
-const RESUME: u32 = 1;
+pub(super) const GO_ON: u32 = 0;
+pub(super) const RESUME: u32 = 1;
 
 /// Called by `uprobe_detour_common`. `regs` is the image it restores, `vectors` where xmm0-15 are.
 ///

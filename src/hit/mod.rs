@@ -26,6 +26,7 @@ pub mod consumer;
 pub mod counters;
 pub mod defer;
 pub mod detour;
+pub mod direct;
 pub mod fault;
 pub mod frame;
 pub mod gates;

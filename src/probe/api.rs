@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::elf::{ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::c_structs::{CUprobe, FLAG_DISABLED, FLAG_INT3};
+use crate::hit::c_structs::{CUprobe, FLAG_DISABLED, FLAG_INT3, FLAG_NOVEC};
 use crate::hit::consumer::Role;
 use crate::probe::denied;
 
@@ -40,6 +40,13 @@ impl ApiProbe {
             Self::Jump(up) => Role::Jump(up.cast()),
             Self::Replace(to) => Role::Replace(*to),
         }
+    }
+
+    /// Whether its handlers touch no vector register.
+    #[must_use]
+    pub fn spares_vectors(&self) -> bool {
+        // SAFETY: registered: the struct is there.
+        self.up().is_some_and(|up| unsafe { (*up).flags.load(Relaxed) } & FLAG_NOVEC != 0)
     }
 
     /// Whether it is on as soon as it is registered.

@@ -7,7 +7,7 @@ use crate::addr::RuntimeAddr;
 use crate::code::Neighbourhood;
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_OPTIMIZED, FLAG_PENDING};
+use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING};
 use crate::hit::consumer::{Consumer, ConsumerList, Role};
 use crate::hit::detour::JUMP_LEN;
 use crate::hit::memory::SafeMemory;
@@ -163,7 +163,7 @@ impl Registry {
         for instance in self.instances.iter().skip(first_instance).flatten() {
             let Some(up) = instance.consumer().role.up() else { continue };
             // SAFETY: registered: the struct is there.
-            let mut flags = unsafe { (*up).flags.load(Relaxed) } & FLAG_INT3;
+            let mut flags = unsafe { (*up).flags.load(Relaxed) } & (FLAG_INT3 | FLAG_NOVEC);
             if instance.consumer().crash_signal.load(Acquire) != 0 {
                 flags |= FLAG_DISABLED | FLAG_GONE;
             }
@@ -230,6 +230,12 @@ impl Registry {
             Box::into_raw(Box::new(ConsumerList { all, wants_post }))
         };
         let old = point.consumers.swap(new, SeqCst);
+        // SAFETY: the list of now, which only changes under the lock.
+        let sole = unsafe { new.as_ref() }.map_or(std::ptr::null(), ConsumerList::sole);
+        for detour in self.made_detours.get(&point.at).into_iter().flatten() {
+            let is_here = std::ptr::eq(detour.point, point);
+            detour.sole.store(if is_here { sole.cast_mut() } else { std::ptr::null_mut() }, SeqCst);
+        }
         self.retirement.retire(old, std::ptr::null_mut());
     }
 

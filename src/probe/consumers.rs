@@ -70,6 +70,7 @@ pub fn of_api(
     api.refusal(file, resolved).map_or(Ok(()), Err)?;
     let mut consumer = Consumer::new(api.role(), name.to_owned(), at.to_owned());
     consumer.only_int3 = api.wants_int3();
+    consumer.call_directly(!api.spares_vectors());
     if let ApiProbe::Return(up) = api {
         // SAFETY: registered: the struct is there.
         let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };

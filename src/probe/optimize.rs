@@ -22,7 +22,7 @@ use crate::code::Usage;
 use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
-use crate::hit::consumer::{Consumer, Role, Side};
+use crate::hit::consumer::{Consumer, ConsumerList, Role, Side};
 use crate::hit::counters::Counters;
 use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
@@ -270,12 +270,16 @@ impl Registry {
         let quick = timed(point).filter(|_| is_entry && flags_are_dead(&text, point.at, true));
         let quick = quick
             .map_or(Quick::NONE, |(consumer, first)| Quick::new(consumer, point, relocated.new_at(), first));
+        // SAFETY: only changed under the lock, which we hold.
+        let list = unsafe { point.consumers.load(Acquire).as_ref() };
+        let sole = list.map_or(std::ptr::null(), ConsumerList::sole);
         let detour: &'static mut Detour = Box::leak(Box::new(Detour {
             quick,
             point,
             start,
             entry: placed.at + head as u64,
             end: start + code.len() as u64,
+            sole: AtomicPtr::new(sole.cast_mut()),
             relocated,
             follows,
             counting,
@@ -286,7 +290,7 @@ impl Registry {
             traps: placed.traps,
             next: [AtomicPtr::default(), AtomicPtr::default()],
         }));
-        let mut bytes = detour::head(detour, point.at, quick.is_some()).to_vec();
+        let mut bytes = detour::head(detour, point.at).to_vec();
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, bytes);
         Ok(detour)
