@@ -172,6 +172,21 @@ impl Registry {
         self.deoptimize(&wrong);
     }
 
+    /// Those of `points`, and the places before them that had no jump because one of these was probed, and is
+    /// no more.
+    pub(super) fn with_those_freed(&self, points: &[&'static ProbePoint]) -> Vec<&'static ProbePoint> {
+        let mut all = points.to_vec();
+        for point in points.iter().filter(|point| !point.armed.load(Relaxed)) {
+            let before = (1..MAX_DISPLACED).filter_map(|before| point::lookup(point.at - before));
+            all.extend(before.filter(|other| {
+                matches!(self.not_optimized.get(&other.at), Some(NotOptimized::AnotherProbe { .. }))
+            }));
+        }
+        all.sort_unstable_by_key(|point| point.at);
+        all.dedup_by_key(|point| point.at);
+        all
+    }
+
     /// Back to int3, in three steps.
     pub(super) fn deoptimize(&mut self, points: &[&'static ProbePoint]) {
         let mut jumps = Vec::new();
@@ -221,17 +236,13 @@ impl Registry {
             && is_made_for(known, point)
             && text.starts_with(&known.original[..known.relocated.displaced_len().min(JUMP_LEN)])
         {
+            nobody_inside(point.at, known.relocated.displaced_len())?;
             return Ok(known);
         }
         let Extent { code_len, room, targets } = self.extent(point.at);
         let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &targets };
         let window = Window::plan(&window).map_err(NotOptimized::Window)?;
-        for inside in 1..window.displaced_len() as u64 {
-            let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
-            if let Some(other) = other {
-                return Err(NotOptimized::AnotherProbe { at: other.at });
-            }
-        }
+        nobody_inside(point.at, window.displaced_len())?;
         // How long it becomes does not depend on where it lies, as long as that is in reach.
         let is_entry = self.is_function_entry(point.at);
         let counting = counted(point).map(|cell| Counting {
@@ -393,6 +404,15 @@ fn counted(point: &ProbePoint) -> Option<u32> {
         && consumer.sample == 1
         && consumer.limit == 0;
     consumer.counters.hits.cell().filter(|_| only_counts)
+}
+
+/// A jump at `at` would displace `len` bytes: refused where another probe is among them.
+fn nobody_inside(at: u64, len: usize) -> Result<(), NotOptimized> {
+    let armed = |at| point::lookup(at).filter(|other| other.armed.load(Relaxed));
+    match (1..len as u64).find_map(|inside| armed(at + inside)) {
+        Some(other) => Err(NotOptimized::AnotherProbe { at: other.at }),
+        None => Ok(()),
+    }
 }
 
 /// The C API's out-flag.
