@@ -13,6 +13,8 @@ mod dlopen;
 mod handlers;
 #[path = "instructions.rs"]
 mod instructions;
+#[path = "jumps.rs"]
+mod jumps;
 #[path = "output.rs"]
 mod output;
 #[path = "returns.rs"]
