@@ -38,7 +38,7 @@ use crate::hit::quick::{Quick, uprobe_detour_quick};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
 use crate::hit::{asm, defer, process, returns, slots, thread};
-use crate::insn::{Relocated, RelocatedPc};
+use crate::insn::{Relocated, RelocatedPc, Window};
 use crate::regs::{Memory, Regs};
 
 /// Bytes of the head, before the first instruction.
@@ -77,6 +77,10 @@ pub struct Detour {
     pub jump: [u8; JUMP_LEN],
     /// See there.
     pub original: [u8; JUMP_LEN],
+    /// What it was made for: it serves the place again as long as both are the same.
+    pub window: Window,
+    /// The bytes of the displaced instructions.
+    pub displaced: Box<[u8]>,
     /// Bit k: at offset k stands a byte that traps.
     pub traps: u8,
     /// The next in each of the pages it lies in.
@@ -525,7 +529,9 @@ pub unsafe fn resume(context: *mut SignalContext) -> bool {
 #[must_use]
 pub fn inner(at: u64) -> Option<u64> {
     (1..JUMP_LEN as u64).find_map(|offset| {
-        let detour = point::lookup(at.wrapping_sub(offset))?.detour()?;
+        // Where an object was unloaded, other code may trap.
+        let point = point::lookup(at.wrapping_sub(offset)).filter(|point| !point.gone.load(Acquire))?;
+        let detour = point.detour()?;
         if detour.traps & (1 << offset) == 0 {
             return None;
         }

@@ -5,7 +5,7 @@
 //! deeper than the last, nobody else interested. Whatever is different goes the long way
 //! ([`super::detour`], [`super::returns`]), which does the same and everything else. What the long
 //! way follows may land here no more than what is followed here may land there: the flag
-//! [`QUICK`] tells.
+//! [`shadow::QUICK`] tells.
 //!
 //! Signals are set aside as in any hit while an instance or a cell is half written, and delivered at
 //! the end by the same trap. No consumer list is read: what is needed lies in the detour, which is never
@@ -38,11 +38,6 @@ pub struct Quick {
     flags: u32,
 }
 
-/// Flag of an instance: [`Quick`] made it, and its `next` is [`Quick::first`].
-pub const QUICK: u8 = 8;
-/// Its time is wanted.
-const TIMED: u8 = 16;
-
 impl Quick {
     /// Of a detour that is not one.
     pub const NONE: Self =
@@ -52,8 +47,8 @@ impl Quick {
     /// `target`.
     #[must_use]
     pub fn new(consumer: &Consumer, point: &ProbePoint, target: u64, first: u32) -> Self {
-        let timed = if consumer.latency.is_some() { TIMED } else { 0 };
-        let flags = u32::from(shadow::FIRST | QUICK | timed) << 24;
+        let timed = if consumer.latency.is_some() { shadow::TIMED } else { 0 };
+        let flags = u32::from(shadow::FIRST | shadow::QUICK | timed) << 24;
         Self { consumer, point, hash: target.rotate_left(32), target, first, flags }
     }
 
@@ -424,9 +419,9 @@ global_asm!(
     flags = const shadow::FLAGS,
     instance_tid = const shadow::TID,
     first = const shadow::FIRST,
-    quick = const QUICK,
-    timed = const TIMED,
-    not_timed = const 0xFF - TIMED,
+    quick = const shadow::QUICK,
+    timed = const shadow::TIMED,
+    not_timed = const 0xFF - shadow::TIMED,
     alive = const offset_of!(Consumer, alive),
     q_consumer = const offset_of!(Quick, consumer),
     q_point = const offset_of!(Quick, point),

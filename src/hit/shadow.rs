@@ -62,6 +62,10 @@ const PINNED: u8 = 4;
 /// In a fork child: begun by a thread that is not there any more. No hit of this process, unless it returns
 /// here after all (a coroutine that went on in another thread).
 const UNCOUNTED: u8 = 8;
+/// Made by [`super::quick`], and `next` is the index of its consumer's first cell.
+pub(super) const QUICK: u8 = 16;
+/// Its time is wanted.
+pub(super) const TIMED: u8 = 32;
 
 impl ReturnInstance {
     /// A new one, of the calling thread.

@@ -99,6 +99,13 @@ impl Registry {
         displaced: insn::DisplacedInsn,
         module: &Module,
     ) -> Result<&'static ProbePoint, Refusal> {
+        // Unloaded, and loaded again at the same address: what was made for it is as it was. Programs that
+        // load and unload for ever don't make us grow.
+        if let Some(known) = point::lookup(displaced.at).filter(|known| known.displaced == displaced) {
+            known.optimized.store(false, Release);
+            known.gone.store(false, Release);
+            return Ok(known);
+        }
         let near = Neighbourhood { low: module.low, high: module.high };
         let slot = match displaced.way {
             Way::Emulate(_) => 0,

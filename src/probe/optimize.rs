@@ -17,8 +17,9 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 
-use crate::addr::{LinkAddr, RuntimeAddr};
-use crate::elf::{Bounds, BoundsFrom};
+use crate::addr::RuntimeAddr;
+use crate::code::Usage;
+use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::consumer::{Consumer, Role, Side};
@@ -28,7 +29,7 @@ use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
 use crate::hit::{ticks, vectors};
 use crate::insn::{
-    Code, Relocated, WINDOW_TEXT, Window, WindowText, branch_targets_into, flags_are_dead, relocate,
+    Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
 };
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
@@ -66,14 +67,23 @@ struct Made {
 }
 
 impl Registry {
+    /// What detours take, those of places that are not probed any more included: they are never freed.
+    #[must_use]
+    pub fn detour_usage(&self) -> Usage {
+        self.detours.usage()
+    }
+
     /// Optimizes those of `points` that can be; the others get their reason.
     pub(super) fn optimize(&mut self, points: &[&'static ProbePoint]) {
         let mut made = Vec::new();
+        let mut planner = Planner::default();
+        // The program maps and unmaps between our batches.
+        self.detours.forget_maps();
         for point in points {
             if point.optimized.load(Relaxed) || !point.armed.load(Relaxed) || point.gone.load(Relaxed) {
                 continue;
             }
-            match self.make_detour(point) {
+            match self.make_detour(point, &mut planner) {
                 Ok(detour) => made.push(Made { point, detour }),
                 Err(reason) => {
                     self.not_optimized.insert(point.at, reason);
@@ -86,16 +96,20 @@ impl Registry {
         if self.detours.flush(&mut self.poker).is_err() {
             return;
         }
+        for Made { point, detour } in &made {
+            let known = self.made_detours.entry(point.at).or_default();
+            // Once: one that serves again is known already.
+            if !known.iter().any(|other| std::ptr::eq(*other, *detour)) {
+                known.push(detour);
+                detour::publish(detour);
+            }
+        }
         self.write_jumps(&made);
     }
 
     /// The three steps. What can't be written stays as the step before left it, which is right, if slower.
     fn write_jumps(&mut self, made: &[Made]) {
         for Made { point, detour } in made {
-            // One that was jumped to before is known.
-            if !point.detour().is_some_and(|known| std::ptr::eq(known, *detour)) {
-                detour::publish(detour);
-            }
             point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
             point.optimized.store(true, SeqCst);
         }
@@ -225,27 +239,38 @@ impl Registry {
     }
 
     /// Everything about a jump at `point` but the jump.
-    fn make_detour(&mut self, point: &'static ProbePoint) -> Result<&'static Detour, NotOptimized> {
+    fn make_detour(
+        &mut self,
+        point: &'static ProbePoint,
+        planner: &mut Planner,
+    ) -> Result<&'static Detour, NotOptimized> {
         let follows = may_jump(point)?;
         if !register_barriers() {
             return Err(NotOptimized::NoBarriers);
         }
         let text = read_text(point.at, WINDOW_TEXT);
-        if let Some(known) = point.detour()
-            && known.follows >= follows
-            && is_made_for(known, point)
-            && text.starts_with(&known.original[..known.relocated.displaced_len().min(JUMP_LEN)])
-        {
-            nobody_inside(point.at, known.relocated.displaced_len())?;
-            return Ok(known);
+        let (window, is_entry) = self.plan(point.at, &text, planner).map_err(NotOptimized::Window)?;
+        for inside in 1..window.displaced_len() as u64 {
+            let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
+            if let Some(other) = other {
+                return Err(NotOptimized::AnotherProbe { at: other.at });
+            }
         }
-        let Extent { code_len, room, targets } = self.extent(point.at);
-        let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &targets };
-        let window = Window::plan(&window).map_err(NotOptimized::Window)?;
-        nobody_inside(point.at, window.displaced_len())?;
+        let cell = counted(point);
+        // One that was made for the same code and the same use. The code may have been unloaded and be there
+        // again, the probes registered anew; other code may have come in its place.
+        let made_before = self.made_detours.get(&point.at).into_iter().flatten().find(|made| {
+            std::ptr::eq(made.point, point)
+                && made.follows >= follows
+                && is_made_for(made, point)
+                && made.window == window
+                && text.starts_with(&made.displaced)
+        });
+        if let Some(detour) = made_before {
+            return Ok(detour);
+        }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let is_entry = self.is_function_entry(point.at);
-        let counting = counted(point).map(|cell| Counting {
+        let counting = cell.map(|cell| Counting {
             cell,
             red_zone: !is_entry,
             flags: !flags_are_dead(&text, point.at, is_entry),
@@ -271,6 +296,8 @@ impl Registry {
             counting,
             jump: placed.jump,
             original: window.original(),
+            displaced: text[..window.displaced_len()].into(),
+            window,
             traps: placed.traps,
             next: [AtomicPtr::default(), AtomicPtr::default()],
         }));
@@ -280,48 +307,22 @@ impl Registry {
         Ok(detour)
     }
 
-    /// Whether a function begins at `at`: below rsp nothing is alive there.
-    fn is_function_entry(&mut self, at: u64) -> bool {
+    /// The window at `at`, from the program's own bytes and what its file says of the surroundings; and whether
+    /// a function begins there.
+    fn plan(&mut self, at: u64, text: &[u8], planner: &mut Planner) -> Result<(Window, bool), WindowRefusal> {
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else { return false };
-        let link = RuntimeAddr(at).link(module.bias);
-        file.bounds_at(link).is_some_and(|bounds| bounds.start == link && bounds.from != BoundsFrom::Section)
-    }
-
-    /// The function around `at`, as far as it matters for a jump there.
-    fn extent(&mut self, at: u64) -> Extent {
-        let unknown = Extent { code_len: WINDOW_TEXT, room: WINDOW_TEXT, targets: Vec::new() };
-        let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
-        let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else { return unknown };
-        let link = RuntimeAddr(at).link(module.bias);
-        let Some(bounds) = file.bounds_at(link) else { return unknown };
-        let after = file.bounds_at(bounds.end).map_or(bounds.end, |next| gap_end(&next, bounds.end));
-        let distance = |end: LinkAddr| end.0.saturating_sub(link.0) as usize;
-        let start = bounds.start.at(module.bias).0;
-        let text = read_text(start, bounds.end.0.saturating_sub(bounds.start.0) as usize);
-        // A loop would trap in each turn, and a branch over a prefix would meet half a jump.
-        let targets = branch_targets_into(&text, start, at + 1..at + MAX_DISPLACED);
-        Extent { code_len: distance(bounds.end), room: distance(after), targets }
-    }
-}
-
-/// See [`Registry::extent`].
-struct Extent {
-    /// How far the code of the function reaches.
-    code_len: usize,
-    /// How far there is nothing else.
-    room: usize,
-    /// Where its own branches lead into what is displaced.
-    targets: Vec<u64>,
-}
-
-/// Where the gap that begins at `end` ends; `next` is what covers that address.
-fn gap_end(next: &Bounds, end: LinkAddr) -> LinkAddr {
-    match next.from {
-        BoundsFrom::Symbol | BoundsFrom::Fde => end,
-        _ => next.end,
+        let (Some(module), Some(file)) = (module, file) else {
+            return Ok((planner.plan(text, at, None)?, false));
+        };
+        let extent = Extent::at(&file, RuntimeAddr(at).link(module.bias));
+        let surroundings = extent.map(|extent| Surroundings {
+            function: extent.start.at(module.bias).0,
+            text: extent.text,
+            code_len: extent.code_len,
+            room: extent.room,
+        });
+        Ok((planner.plan(text, at, surroundings.as_ref())?, extent.is_some_and(|extent| extent.is_entry)))
     }
 }
 
@@ -404,15 +405,6 @@ fn counted(point: &ProbePoint) -> Option<u32> {
         && consumer.sample == 1
         && consumer.limit == 0;
     consumer.counters.hits.cell().filter(|_| only_counts)
-}
-
-/// A jump at `at` would displace `len` bytes: refused where another probe is among them.
-fn nobody_inside(at: u64, len: usize) -> Result<(), NotOptimized> {
-    let armed = |at| point::lookup(at).filter(|other| other.armed.load(Relaxed));
-    match (1..len as u64).find_map(|inside| armed(at + inside)) {
-        Some(other) => Err(NotOptimized::AnotherProbe { at: other.at }),
-        None => Ok(()),
-    }
 }
 
 /// The C API's out-flag.
