@@ -15,17 +15,18 @@ class Missing(Exception):
 class Candidate:
     """A row. `bare` and `floor` are the names of other rows."""
 
-    def __init__(self, name, label, function="work", shape="single", setup="none", bare=BARE, floor=None):
+    def __init__(self, name, label, function="work", shape="single", setup="none", bare=BARE, floor=None,
+                 program="target"):
         self.name, self.label = name, label
         self.function, self.shape, self.setup = function, shape, setup
-        self.bare, self.floor = bare, floor
+        self.bare, self.floor, self.program = bare, floor, program
         self.rounds = []
         self.missing = None
         self.count = ""
         self.worker = None
 
     def start(self, place):
-        self.worker = Worker(place.target, self.function, self.shape, self.setup)
+        self.worker = Worker(getattr(place, self.program), self.function, self.shape, self.setup)
 
     def round(self):
         self.rounds.append(self.worker.round())

@@ -31,12 +31,14 @@ FUNCTION work
 	DISPLACED
 	REST
 END work
-/* As with -fpatchable-function-entry=5 or a multi-byte nop: the kernel's best case. */
+#ifdef WITH_NOP5
+/* As with -mfentry -mnop-mcount: the kernel's best case. uftrace, where it sees one of these, patches nothing else. */
 FUNCTION work_nop5
 	.byte 0x0f, 0x1f, 0x44, 0x00, 0x00
 	DISPLACED
 	REST
 END work_nop5
+#endif
 /* With a frame pointer and without CET: the kernel emulates the push. */
 FUNCTION work_push
 	push %rbp

@@ -1,4 +1,6 @@
-"""frida_host.py PID FUNCTION entry|both: attaches, says "ready", and on a line of input what was counted."""
+"""frida_host.py PID FUNCTION probe|enter|both: attaches, says "ready", and on a line of input what was counted.
+
+probe is Interceptor's cheaper form for one instruction; enter and both are listeners on a function."""
 
 import sys
 
@@ -15,18 +17,21 @@ void onLeave (GumInvocationContext * ic) { count++; }
 `, { count });
 const main = Process.mainModule ?? Process.enumerateModules()[0];
 const place = main.getExportByName('%s');
-const callbacks = { onEnter: cm.onEnter };
-if (%s) callbacks.onLeave = cm.onLeave;
+const what = '%s';
 globalThis.keep = cm;
-Interceptor.attach(place, callbacks);
+if (what === 'probe')
+    Interceptor.attach(place, cm.onEnter);
+else if (what === 'enter')
+    Interceptor.attach(place, { onEnter: cm.onEnter });
+else
+    Interceptor.attach(place, { onEnter: cm.onEnter, onLeave: cm.onLeave });
 Interceptor.flush();
 rpc.exports = { count: () => count.readU64().toNumber() };
 """
 
 pid, function, kind = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 session = frida.attach(pid)
-both = kind == "both"
-script = session.create_script(SCRIPT % ("" if both else "count++;", function, "true" if both else "false"))
+script = session.create_script(SCRIPT % ("" if kind == "both" else "count++;", function, kind))
 script.load()
 print("ready", flush=True)
 sys.stdin.readline()

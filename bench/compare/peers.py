@@ -35,7 +35,7 @@ class Kernel(Candidate):
 
     def copy(self, place):
         path = os.path.join(place.out, f"target-{self.name}")
-        shutil.copy(place.target, path)
+        shutil.copy(place.target_nop5, path)
         return path
 
     def until_armed(self, path, original):
@@ -93,8 +93,7 @@ class Tracefs(Kernel):
         self.worker = Worker(path, self.function, self.shape, self.setup)
         original = self.worker.text()
         try:
-            with open(f"{TRACEFS}/uprobe_events", "a") as events:
-                events.write(f"p:uprobes/{self.event} {path}:0x{offset} a=%di:s32 b=%si:s32\n")
+            self.define(f"p:uprobes/{self.event} {path}:0x{offset} a=%di:s32 b=%si:s32\n")
             self.enable(1)
         except OSError as error:
             raise Missing(f"uprobe_events: {error}") from None
@@ -108,9 +107,16 @@ class Tracefs(Kernel):
         with open(f"{TRACEFS}/uprobe_profile") as profile:
             count = next(int(line.split()[2]) for line in profile if line.split()[1] == self.event)
         self.enable(0)
-        with open(f"{TRACEFS}/uprobe_events", "a") as events:
-            events.write(f"-:uprobes/{self.event}\n")
+        self.define(f"-:uprobes/{self.event}\n")
         return count
+
+    def define(self, line):
+        # Not open(): "w" would truncate the list, and "a" seeks, which it can't.
+        events = os.open(f"{TRACEFS}/uprobe_events", os.O_WRONLY | os.O_APPEND)
+        try:
+            os.write(events, line.encode())
+        finally:
+            os.close(events)
 
 
 class Frida(Candidate):

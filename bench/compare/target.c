@@ -42,11 +42,13 @@ static int nothing_of(struct uretprobe_instance *call, struct uprobe_regs *regs)
 int (*floor_handler)(struct uprobe *, struct uprobe_regs *) = nothing;
 uint64_t floor_xsave_size;
 
-static function called;
+/* What the threads share they only read, but for these, which have lines of their own. */
+static function called __attribute__((aligned(128)));
 static int is_chain, is_threads;
-static unsigned long calls, batch = 1;
+static unsigned long calls __attribute__((aligned(128))), batch = 1;
 static _Atomic unsigned long other_calls __attribute__((aligned(128)));
 static _Atomic int other_runs __attribute__((aligned(128))), other_done;
+static __thread volatile int sink;
 
 static double now(void)
 {
@@ -55,7 +57,6 @@ static double now(void)
 	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static int sink;
 __attribute__((noinline, aligned(64))) static void call_single(unsigned long n)
 {
 	function f = called;
@@ -77,11 +78,10 @@ static void prepare_thread(void)
 	floor_cells = calloc(16, sizeof *floor_cells);
 	floor_shadow = calloc(4096, sizeof *floor_shadow);
 }
+static cpu_set_t all;
 static void pin(int which)
 {
-	cpu_set_t all, one;
-	if (sched_getaffinity(0, sizeof all, &all))
-		return;
+	cpu_set_t one;
 	int cpus = CPU_COUNT(&all);
 	which = cpus - 1 - which % cpus;
 	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
@@ -102,8 +102,8 @@ static void *other_thread(void *unused)
 			usleep(200);
 			continue;
 		}
-		call_single(64);
-		atomic_store_explicit(&other_calls, other_calls + 64, memory_order_relaxed);
+		call_single(256);
+		atomic_store_explicit(&other_calls, other_calls + 256, memory_order_relaxed);
 	}
 	return (void *)(uintptr_t)(floor_cell + floor_cells[1]);
 }
@@ -217,6 +217,8 @@ int main(int argc, char **argv)
 		return 2;
 	floor_xsave_size = (c + 63) & ~63u;
 	prepare_thread();
+	if (sched_getaffinity(0, sizeof all, &all))
+		return 2;
 	pin(0);
 	set_up(argv[3]);
 	pthread_t other;
