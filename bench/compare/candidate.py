@@ -46,6 +46,10 @@ class Candidate:
         else:
             self.count = f"WRONG: {counted} of {calls}"
 
+    def is_sound(self):
+        """Measured, and no call missed."""
+        return self.missing is None and self.count in ("exact", "not counted")
+
 
 class Ours(Candidate):
     """Under the library: by the C API (`setup`), or by a config of one [[probe]]."""

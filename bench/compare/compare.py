@@ -2,12 +2,13 @@
 
 OUT holds the target program in its three forms: target, target-nop5, target-pg."""
 
+import math
 import os
 import statistics
 import sys
 from types import SimpleNamespace
 
-from candidate import BARE, Candidate, Missing
+from candidate import BARE, Candidate, Missing, Ours
 from rows import ABOUT, BARS, candidates
 from worker import NoAnswer
 
@@ -51,7 +52,7 @@ def stop_all(rows):
 def above_bare(row, by_name):
     """Nanoseconds a call above the bare call of the same round: median, least, greatest."""
     bare = by_name[row.bare].rounds if row.bare else [0.0] * len(row.rounds)
-    extra = [one - other for one, other in zip(row.rounds, bare) if abs(one) != float("inf") != abs(other)]
+    extra = [one - other for one, other in zip(row.rounds, bare) if math.isfinite(one) and math.isfinite(other)]
     if not extra:
         row.missing = "its two threads never ran at the same time"
         return
@@ -86,7 +87,7 @@ def check(bars, by_name):
     """The lines of the table of bars, and whether one was missed."""
     lines, missed = ["| bar | measured | |", "|---|---:|---|"], False
     for bar in bars:
-        verdict = bar.judge({name: row for name, row in by_name.items() if row.missing is None})
+        verdict = bar.judge({name: row for name, row in by_name.items() if row.is_sound()})
         missed |= verdict[1] == "missed"
         lines.append(f"| {bar.label} | {verdict[0]} | {verdict[1]} |")
     return lines, missed
@@ -118,7 +119,7 @@ def main():
     print()
     bars, missed = check(BARS, by_name)
     print("\n".join(bars))
-    wrong = any(row.count.startswith("WRONG") for row in rows if getattr(row, "probe", None) is not None)
+    wrong = any(not row.is_sound() for row in rows if isinstance(row, Ours) and row.missing is None)
     return 1 if missed or wrong else 0
 
 

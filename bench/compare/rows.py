@@ -49,6 +49,7 @@ TWO = 'args = ["a=$arg1:s32", "b=$arg2:s32"]\naction = ["log"]'
 FALSE = 'args = ["b=$arg2:s32"]\nfilter = "b == -1"\naction = ["count"]'
 CALL = 'kind = "call"\n' + COUNT
 RETURN = 'kind = "return"\n' + COUNT
+PLUGIN = 'action = ["call(OUT/nothing.so:nothing)"]'
 INT3 = '\nmethod = "int3"'
 TRACE = 'path = "OUT/trace-%p"\nformat = "trace"'
 CHAIN = {"shape": "chain", "bare": "bare-chain"}
@@ -66,8 +67,10 @@ def ours():
     yield Ours("filter", "a filter that says no", FALSE, count="filtered", floor="floor_save")
     yield Ours("log-text", "log two integers, text, to /dev/null", TWO, floor="floor_save")
     yield Ours("log-trace", "log two integers, trace", TWO, output=TRACE, floor="floor_save")
+    yield Ours("plugin", "a C handler named in a config", PLUGIN, floor="floor_save_xsavec")
     yield Ours("post", "C pre_handler and post_handler", setup="post", floor="floor_int3")
     yield Ours("int3-count", "int3: count", COUNT + INT3, floor="floor_int3")
+    yield Ours("int3-plugin", "int3: a C handler named in a config", PLUGIN + INT3, floor="floor_int3")
     yield Ours("int3-return", "int3: entry and return, count", RETURN + INT3, floor="floor_int3_stub")
     yield Ours("int3-call", "int3: kind = call, latency histogram", CALL + INT3, floor="floor_int3_stub")
     yield "libuprobe, under eight callers"
@@ -153,14 +156,14 @@ BARS = (
     Bar("C handler: at most 1.3 × registers and flags by hand", "handler", ("floor_save",), most=1.3),
     Bar("C handler: at most ilhook's", "handler", ("ilhook",), most=1),
     Bar("C handler, vectors kept: at most 1.2 × xsavec by hand", "handler", ("floor_save_xsavec",), most=1.2),
-    Bar("C handler, vectors kept: against zmm moves by hand", "handler", ("floor_save_zmm",), most=1.2),
     Bar("call: at most 1.3 × paired stub and two rdtsc", "call", ("floor_stub_ticks",), most=1.3),
-    Bar("call: 4 × faster than uftrace", "call", ("uftrace", "uftrace-pg"), least=4),
+    Bar("call: 4 × faster than uftrace, program as it is", "call", ("uftrace",), least=4),
     Bar("call: 7 × faster than Frida's enter and leave", "call", ("frida-both",), least=7),
     Bar("call: 40 × faster than the kernel's best histogram", "call", BPF_HISTOGRAMS, least=40),
     Bar("log of two integers, trace: at most 40 ns", "log-trace", ns=40),
     Bar("two threads, count: per thread as one (+10 % or 1 ns)", "threads-count", ("count",), most=1.1, ns=1),
     Bar("two threads, C handler: per thread as one (+10 %)", "threads-handler", ("handler",), most=1.1),
+    Bar("two threads, return: per thread as one (+10 %)", "threads-return-count", ("return-count",), most=1.1),
     Bar("two threads, call: per thread as one (+10 %)", "threads-call", ("call",), most=1.1),
     Bar("int3 entry: at most 1.1 × the floor", "int3-count", ("floor_int3",), most=1.1),
     Bar("int3 entry and return: at most 1.1 × the floor", "int3-return", ("floor_int3_stub",), most=1.1),
