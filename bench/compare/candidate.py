@@ -3,7 +3,7 @@
 import json
 import os
 
-from worker import Worker
+from worker import NoAnswer, Worker
 
 BARE = "bare"
 
@@ -23,7 +23,7 @@ class Candidate:
         self.rounds = []
         self.missing = None
         self.count = ""
-        self.worker = None
+        self.worker = self.process = None
 
     def start(self, place):
         self.worker = Worker(getattr(place, self.program), self.function, self.shape, self.setup)
@@ -45,6 +45,14 @@ class Candidate:
             self.count = "exact"
         else:
             self.count = f"WRONG: {counted} of {calls}"
+
+    def close(self):
+        """Ends what is still running of it."""
+        if self.worker is not None:
+            self.worker.end()
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def is_sound(self):
         """Measured, and no call missed."""
@@ -72,10 +80,9 @@ class Ours(Candidate):
         log = os.path.join(place.out, f"stderr-{self.name}")
         with open(log, "w") as stderr:
             self.worker = Worker(place.target, self.function, self.shape, self.setup, env, stderr=stderr)
-        self.worker.process.poll()
         try:
             self.worker.text()
-        except Exception:
+        except NoAnswer:
             self.worker.end()
             with open(log) as text:
                 raise Missing("not in this build: " + text.readline().strip()) from None

@@ -5,6 +5,7 @@ OUT holds the target program in its three forms: target, target-nop5, target-pg.
 import math
 import os
 import statistics
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -39,14 +40,12 @@ def run_rounds(rows, rounds):
 
 def stop_all(rows):
     for row in rows:
-        if row.worker is None:
-            continue
         try:
             if row.missing is None:
                 row.stop()
-        except (NoAnswer, OSError, ValueError, StopIteration) as why:
+        except (NoAnswer, OSError, ValueError, LookupError, subprocess.TimeoutExpired) as why:
             row.count = f"not known: {why or 'no answer'}"
-        row.worker.end()
+        row.close()
 
 
 def above_bare(row, by_name):

@@ -38,7 +38,7 @@ class Kernel(Candidate):
         shutil.copy(place.target_nop5, path)
         return path
 
-    def until_armed(self, path, original):
+    def until_armed(self, original):
         def is_armed():
             if self.process is not None and self.process.poll() is not None:
                 raise Missing(self.process.stderr.read().strip().splitlines()[-1])
@@ -65,12 +65,9 @@ class Bpftrace(Kernel):
         self.process = subprocess.Popen(
             [tool, "-e", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        self.until_armed(path, original)
+        self.until_armed(original)
         # Several probes of one program are attached one after the other.
         time.sleep(1)
-
-    def stop(self):
-        super().stop()
 
     def counted(self, _calls, _in_program):
         self.process.send_signal(signal.SIGINT)
@@ -83,7 +80,6 @@ class Tracefs(Kernel):
     """An event of uprobe_events in the kernel's ring buffer."""
 
     def start(self, place):
-        self.process = None
         if not os.path.exists(f"{TRACEFS}/uprobe_events"):
             raise Missing(f"mount -t tracefs nodev {TRACEFS}")
         path = self.copy(place)
@@ -97,7 +93,7 @@ class Tracefs(Kernel):
             self.enable(1)
         except OSError as error:
             raise Missing(f"uprobe_events: {error}") from None
-        self.until_armed(path, original)
+        self.until_armed(original)
 
     def enable(self, value):
         with open(f"{TRACEFS}/events/uprobes/{self.event}/enable", "w") as enable:
@@ -105,7 +101,7 @@ class Tracefs(Kernel):
 
     def counted(self, _calls, _in_program):
         with open(f"{TRACEFS}/uprobe_profile") as profile:
-            count = next(int(line.split()[2]) for line in profile if line.split()[1] == self.event)
+            count = [int(line.split()[2]) for line in profile if line.split()[1] == self.event][0]
         self.enable(0)
         self.define(f"-:uprobes/{self.event}\n")
         return count
