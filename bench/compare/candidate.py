@@ -23,6 +23,7 @@ class Candidate:
         self.rounds = []
         self.missing = None
         self.count = ""
+        self.loses_vectors = False
         self.worker = self.process = None
 
     def start(self, place):
@@ -36,7 +37,7 @@ class Candidate:
         return in_program if in_program >= 0 else None
 
     def stop(self):
-        calls, in_program = self.worker.finish()
+        calls, in_program, kept = self.worker.finish()
         self.worker.end()
         counted = self.counted(calls, in_program)
         if counted is None:
@@ -45,6 +46,7 @@ class Candidate:
             self.count = "exact"
         else:
             self.count = f"WRONG: {counted} of {calls}"
+        self.loses_vectors = kept == 0
 
     def close(self):
         """Ends what is still running of it."""
@@ -55,8 +57,8 @@ class Candidate:
             self.process.wait()
 
     def is_sound(self):
-        """Measured, and no call missed."""
-        return self.missing is None and self.count in ("exact", "not counted")
+        """Measured, no call missed, and the program's registers are what they were."""
+        return self.missing is None and not self.loses_vectors and self.count in ("exact", "not counted")
 
 
 class Ours(Candidate):

@@ -135,7 +135,7 @@ class Bar:
 
     def judge(self, rows):
         row = rows.get(self.row)
-        others = [rows[name] for name in self.to if name in rows]
+        others = [rows[name] for name in self.to if name in rows and rows[name].is_sound()]
         if row is None:
             return "", "not measured"
         if self.to and not others:
@@ -147,6 +147,8 @@ class Bar:
             ratio = other / row.ns if self.least else row.ns / other
             value += f"; {ratio:.2f} × ({other:.1f} ns)"
             is_met |= ratio >= self.least if self.least else ratio <= self.most
+        if not row.is_sound():
+            return value, "missed: it is not right"
         return value, "met" if is_met else "missed"
 
 

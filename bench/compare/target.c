@@ -2,7 +2,8 @@
  * Calls one function over and over, as it is told to on descriptor IN, one byte a command:
  *   r  one round: OUT gets "nanoseconds calls\n", the first of one call, the second so far in all
  *   t  OUT gets the function's first five bytes, as they are now
- *   d  undoes the setup; OUT gets "calls counted\n", -1 where nothing here counts
+ *   d  undoes the setup; OUT gets "calls counted kept\n": counted is -1 where nothing here counts; kept is 0 where
+ *      vector registers that a C handler uses are not what they were for the program, 1 where they are, else -1
  * SHAPE  single; chain: under eight callers; threads: while another thread does the same
  * SETUP  none; handler, post, return, return-both: the C API's, with empty handlers; sigtrap, sigtrap-stub: the
  *        floors'; peer: counted by bench/peers */
@@ -156,6 +157,46 @@ static void handle_sigtrap(void (*handler)(int, siginfo_t *, void *))
 	sigaction(SIGTRAP, &action, NULL);
 }
 
+/* A handler that uses vector registers; and whether the program notices. */
+static int clobber(struct uprobe *up, struct uprobe_regs *regs)
+{
+	(void)up; (void)regs;
+	if (__builtin_cpu_supports("avx512f"))
+		__asm__ volatile("vpxord %zmm5, %zmm5, %zmm5\n vpxord %zmm20, %zmm20, %zmm20");
+	else if (__builtin_cpu_supports("avx"))
+		__asm__ volatile("vxorps %ymm5, %ymm5, %ymm5");
+	else
+		__asm__ volatile("xorps %xmm5, %xmm5");
+	return 0;
+}
+static int clobber_of(struct uretprobe_instance *call, struct uprobe_regs *regs) { (void)call; return clobber(NULL, regs); }
+#define CALL_WITH(load, store) \
+	__asm__ volatile("sub $128, %%rsp\n" load "call *%2\n" store "add $128, %%rsp" \
+		: "+D"(zero), "+S"(other) : "b"(called), "r"(from), "r"(to) \
+		: "rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "xmm5", "memory", "cc")
+static int keeps_vectors(void)
+{
+	uint64_t before[16], after[16] = { 0 };
+	long zero = 0, other = 0;
+	/* Registers that a call leaves alone. */
+	register uint64_t *from __asm__("r12") = before, *to __asm__("r13") = after;
+	for (int i = 0; i < 16; i++)
+		before[i] = 0x0101010101010101u * (unsigned)(i + 1);
+	size_t size;
+	if (__builtin_cpu_supports("avx512f")) {
+		size = 128;
+		CALL_WITH("vmovdqu64 (%3), %%zmm5\n vmovdqu64 64(%3), %%zmm20\n",
+			  "vmovdqu64 %%zmm5, (%4)\n vmovdqu64 %%zmm20, 64(%4)\n");
+	} else if (__builtin_cpu_supports("avx")) {
+		size = 32;
+		CALL_WITH("vmovdqu (%3), %%ymm5\n", "vmovdqu %%ymm5, (%4)\n");
+	} else {
+		size = 16;
+		CALL_WITH("movups (%3), %%xmm5\n", "movups %%xmm5, (%4)\n");
+	}
+	return memcmp(before, after, size) == 0;
+}
+
 static struct uprobe probe;
 static struct uretprobe returns;
 static void set_up(const char *setup)
@@ -183,6 +224,29 @@ static void set_up(const char *setup)
 		fprintf(stderr, "%s: %s\n", setup, strerror(-error));
 		exit(3);
 	}
+}
+/* With the same probe once more, whose handler uses vector registers. */
+static int check_vectors(const char *setup)
+{
+	int kept = -1;
+	if (strcmp(setup, "handler") == 0) {
+		memset(&probe, 0, sizeof probe);
+		probe.addr = (void *)called;
+		probe.pre_handler = clobber;
+		if (register_uprobe(&probe) == 0) {
+			kept = keeps_vectors();
+			unregister_uprobe(&probe);
+		}
+	} else if (strncmp(setup, "return", 6) == 0) {
+		memset(&returns, 0, sizeof returns);
+		returns.up.addr = (void *)called;
+		returns.handler = clobber_of;
+		if (register_uretprobe(&returns) == 0) {
+			kept = keeps_vectors();
+			unregister_uretprobe(&returns);
+		}
+	}
+	return kept;
 }
 static long long undo(const char *setup)
 {
@@ -251,7 +315,7 @@ int main(int argc, char **argv)
 			}
 			long long counted = undo(argv[3]);
 			counted += counted >= 0 ? (long long)(uintptr_t)others : 0;
-			dprintf(out, "%lu %lld\n", calls + other_calls, counted);
+			dprintf(out, "%lu %lld %d\n", calls + other_calls, counted, check_vectors(argv[3]));
 		}
 	}
 	return 0;

@@ -53,9 +53,9 @@ class Worker:
         return self.ask(b"t")[0]
 
     def finish(self):
-        """Undoes the setup: calls made, and those counted in the program, -1 where nobody does."""
-        calls, counted = self.ask(b"d")
-        return int(calls), int(counted)
+        """Undoes the setup: calls made; those counted in the program, -1 where nobody does; whether handlers
+        may use vector registers: 0, 1, or -1 where there are none."""
+        return [int(word) for word in self.ask(b"d")]
 
     def end(self):
         """Closes its commands, which ends it, and waits."""

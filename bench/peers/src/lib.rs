@@ -39,8 +39,10 @@ fn hook(peer: &str, address: usize) {
                 std::mem::forget(hooker.hook().expect("ilhook"));
             }
             "retour" => {
-                let detour = retour::RawDetour::new(address as *const (), replacement as *const ()).expect("retour");
-                let original = std::mem::transmute::<*const (), Work>(std::ptr::from_ref(detour.trampoline()));
+                let detour =
+                    retour::RawDetour::new(address as *const (), replacement as *const ()).expect("retour");
+                let original =
+                    std::mem::transmute::<*const (), Work>(std::ptr::from_ref(detour.trampoline()));
                 let _ = ORIGINAL.set(original);
                 detour.enable().expect("retour");
                 std::mem::forget(detour);
@@ -54,7 +56,9 @@ fn hook(peer: &str, address: usize) {
 }
 
 extern "C" fn start() {
-    let (Ok(peer), Ok(function)) = (std::env::var("BENCH_PEER"), std::env::var("BENCH_FUNCTION")) else { return };
+    let (Ok(peer), Ok(function)) = (std::env::var("BENCH_PEER"), std::env::var("BENCH_FUNCTION")) else {
+        return;
+    };
     let function = CString::new(function).expect("a name");
     // SAFETY: a name.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, function.as_ptr()) };
