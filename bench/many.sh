@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints a C program with as many functions as said, fn_00000 and on: arming has them all to decode.
+# Prints as many C functions as said, fn_00000 and on, and their count: arming has them all to decode.
 set -euo pipefail
-awk -v n="${1:-40000}" 'BEGIN {
+awk -v n="${1:-50000}" 'BEGIN {
 	for (i = 0; i < n; i++) {
 		if (i % 4 == 0)
 			printf "long fn_%05d(long a, long *p) { for (long k = 0; k < a; k++) p[k] += %d; return *p; }\n", i, i
@@ -12,5 +12,5 @@ awk -v n="${1:-40000}" 'BEGIN {
 		else
 			printf "long fn_%05d(long a, long *p) { return fn_%05d(a, p) - fn_%05d(a + 1, p) + %d; }\n", i, i - 1, i - 2, i
 	}
-	print "int main(void) { return 0; }"
+	print "const int function_count = " n ";"
 }'

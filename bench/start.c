@@ -1,6 +1,6 @@
 /* What arming costs: start PROGRAM LIBRARY DIRECTORY.
  * Runs the program without the library and with more and more probes, by turns, and compares
- * medians. Linear: 40,000 probes may cost at most 40 times (and a little) what 1,000 do. */
+ * medians. Linear: 50,000 probes may cost at most 50 times (and a little) what 1,000 do. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ static struct run runs[] = {
 	{ "a glob", "fn_0[01234]???", 5000, "", { 0 } },
 	{ "a glob", "fn_0????", 10000, "", { 0 } },
 	{ "a glob", "fn_[01]????", 20000, "", { 0 } },
-	{ "a glob", "fn_?????", 40000, "", { 0 } },
+	{ "a glob", "fn_?????", 50000, "", { 0 } },
 	{ "a table each", NULL, 10000, "", { 0 } },
 };
 #define COUNT ((int)(sizeof runs / sizeof *runs))
@@ -104,12 +104,16 @@ int main(int argc, char **argv)
 		}
 		printf("| %d | %s | +%.1f | +%.1f | +%.1f | %.1f |\n", run->probes, run->what, cost * 1e3,
 		       (run->seconds[0] - base) * 1e3, (run->seconds[ROUNDS - 1] - base) * 1e3, cost * 1e6 / run->probes);
-		if (run->probes == 10000 && cost > 0.5) {
-			printf("\n10,000 probes took more than 0.5 s\n");
+	}
+	/* 20 us a probe: 0.2 s for 10,000, 1 s for 50,000. */
+	for (int i = 1; i < COUNT; i++) {
+		double cost = runs[i].seconds[ROUNDS / 2] - base;
+		if (runs[i].probes >= 10000 && cost > runs[i].probes * 2e-5) {
+			printf("\n%d probes took more than %.1f s\n", runs[i].probes, runs[i].probes * 2e-5);
 			missed = 1;
 		}
-		if (run->probes == 40000 && cost > thousand * 40 * 1.25) {
-			printf("\n40,000 probes took more than 40 times what 1,000 take: not linear\n");
+		if (runs[i].probes == 50000 && cost > thousand * 50 * 1.25) {
+			printf("\n50,000 probes took more than 50 times what 1,000 take: not linear\n");
 			missed = 1;
 		}
 	}
