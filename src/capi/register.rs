@@ -9,6 +9,7 @@ use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, MAX_INSTANCE_DATA};
 use crate::place::ObjectPattern;
 use crate::probe::{ApiProbe, Maker, Registry, lock, wait_until_idle};
 use crate::runtime::start;
+use crate::sys::FixedHashMap;
 
 /// An error as the caller gets it.
 pub(super) type Errno = i32;
@@ -111,8 +112,10 @@ pub(super) unsafe fn slice<'a, T>(ups: *mut *mut T, n: libc::c_int) -> Result<&'
 pub(super) unsafe fn register_all(probes: &[ApiProbe]) -> Result<(), Errno> {
     let mut wanted = Vec::with_capacity(probes.len());
     let mut ups = Vec::with_capacity(probes.len());
+    let mut known = FixedHashMap::default();
     for probe in probes {
-        let up = probe.up().filter(|up| !up.is_null() && !ups.contains(up)).ok_or(-libc::EINVAL)?;
+        let up =
+            probe.up().filter(|up| !up.is_null() && known.insert(*up, ()).is_none()).ok_or(-libc::EINVAL)?;
         // SAFETY: the caller's promise.
         unsafe {
             check(*probe)?;
@@ -256,7 +259,7 @@ pub(super) unsafe fn unregister_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
             numbers.push(registry.find_struct(*up).ok_or(-libc::EINVAL)?);
         }
         numbers.dedup();
-        Ok::<_, Errno>(numbers.iter().flat_map(|number| registry.unregister(*number)).collect::<Vec<_>>())
+        Ok::<_, Errno>(registry.unregister_all(&numbers))
     })??;
     retire(&consumers)
 }

@@ -42,6 +42,40 @@ global_asm!(
     "sub rax, rcx",
     "ret",
     ".cfi_endproc",
+    // {value, done} uprobe_safe_load(src): one word; done is 0 where it faulted. The same of a store, which
+    // gives back done alone. rax and rdx; the fault handler moves rip to the end, past `done = 1`.
+    ".p2align 4",
+    ".globl uprobe_safe_load",
+    ".hidden uprobe_safe_load",
+    ".globl uprobe_safe_load_insn",
+    ".hidden uprobe_safe_load_insn",
+    ".globl uprobe_safe_load_done",
+    ".hidden uprobe_safe_load_done",
+    "uprobe_safe_load:",
+    ".cfi_startproc",
+    "xor edx, edx",
+    "uprobe_safe_load_insn:",
+    "mov rax, [rdi]",
+    "mov edx, 1",
+    "uprobe_safe_load_done:",
+    "ret",
+    ".cfi_endproc",
+    ".p2align 4",
+    ".globl uprobe_safe_store",
+    ".hidden uprobe_safe_store",
+    ".globl uprobe_safe_store_insn",
+    ".hidden uprobe_safe_store_insn",
+    ".globl uprobe_safe_store_done",
+    ".hidden uprobe_safe_store_done",
+    "uprobe_safe_store:",
+    ".cfi_startproc",
+    "xor eax, eax",
+    "uprobe_safe_store_insn:",
+    "mov [rdi], rsi",
+    "mov eax, 1",
+    "uprobe_safe_store_done:",
+    "ret",
+    ".cfi_endproc",
     // i64 uprobe_guarded_call(function, a, b, c, *mut recovery_rsp): calls function(a, b, c). A fault
     // inside is turned by the fault handler into a return of i64::MIN from here: rsp from the
     // recovery cell, rip to uprobe_guarded_fault.
@@ -230,6 +264,14 @@ unsafe extern "C" {
     pub fn uprobe_safe_copy(dst: usize, src: usize, n: usize) -> usize;
     static uprobe_safe_copy_insn: u8;
     static uprobe_safe_copy_done: u8;
+    /// The word at an address, where it can be read.
+    pub fn uprobe_safe_load(src: usize) -> LoadedWord;
+    static uprobe_safe_load_insn: u8;
+    static uprobe_safe_load_done: u8;
+    /// Writes a word; 1 where that was possible.
+    pub fn uprobe_safe_store(dst: usize, word: u64) -> u64;
+    static uprobe_safe_store_insn: u8;
+    static uprobe_safe_store_done: u8;
     /// Calls `function(a, b, c)`; `i64::MIN` where it faulted.
     pub fn uprobe_guarded_call(function: usize, a: usize, b: usize, c: usize, recovery: *mut u64) -> i64;
     /// Ends the [`uprobe_guarded_call`] under way with result 0; `recovery` is the value in its cell.
@@ -249,10 +291,25 @@ unsafe extern "C-unwind" {
     pub fn uprobe_call_on_stack(stack_top: usize, function: usize, a: usize, b: usize, c: usize) -> usize;
 }
 
-/// The fault address of [`uprobe_safe_copy`] and where to go on.
+/// What [`uprobe_safe_load`] gives back.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct LoadedWord {
+    /// The word.
+    pub value: u64,
+    /// 0: it can't be read.
+    pub done: u64,
+}
+
+/// Where a fault at `rip` goes on, if that is in [`uprobe_safe_copy`] or its kin.
 #[must_use]
-pub fn safe_copy_recovery() -> (u64, u64) {
-    (&raw const uprobe_safe_copy_insn as u64, &raw const uprobe_safe_copy_done as u64)
+pub fn safe_access_recovery(rip: u64) -> Option<u64> {
+    let accesses = [
+        (&raw const uprobe_safe_copy_insn, &raw const uprobe_safe_copy_done),
+        (&raw const uprobe_safe_load_insn, &raw const uprobe_safe_load_done),
+        (&raw const uprobe_safe_store_insn, &raw const uprobe_safe_store_done),
+    ];
+    accesses.iter().find(|(insn, _)| *insn as u64 == rip).map(|(_, done)| *done as u64)
 }
 
 /// The rip of the trap in [`uprobe_deliver`].

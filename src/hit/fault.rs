@@ -85,8 +85,7 @@ pub unsafe fn recover(signal: i32, info: *const SignalInfo, context: *mut Signal
     let regs = unsafe { &raw mut (*context).regs };
     // SAFETY: as above.
     let regs = unsafe { &mut *regs };
-    let (copy, copied) = asm::safe_copy_recovery();
-    if regs.rip == copy {
+    if let Some(done) = asm::safe_access_recovery(regs.rip) {
         if let Some(thread) = thread::existing() {
             // SAFETY: this thread's own cell.
             let (error, trap_number, cr2) =
@@ -94,7 +93,7 @@ pub unsafe fn recover(signal: i32, info: *const SignalInfo, context: *mut Signal
             // SAFETY: this thread's own cell.
             unsafe { *thread.copy_fault.get() = CopyFault { info: *info, error, trap_number, cr2 } };
         }
-        regs.rip = copied;
+        regs.rip = done;
         return true;
     }
     let Some(thread) = thread::existing() else { return false };

@@ -110,9 +110,8 @@ pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, flow: Flow) -> Option<u64
         return None;
     }
     // The address in the slot: what unwinders look at until the stub's call has written it again.
-    let landing = stubs::landing(stub).to_le_bytes();
     let runs = flow != Flow::RipChanged;
-    if runs && (chained || SafeMemory.write(frame.slot, &landing) == landing.len()) {
+    if runs && (chained || SafeMemory.write_u64(frame.slot, stubs::landing(stub))) {
         frame.start(thread, count, ticks());
         let through = !chained && hit.target != 0 && flow == Flow::Continue;
         return through.then(|| stubs::start(stub));

@@ -13,7 +13,7 @@ use crate::hit::detour::JUMP_LEN;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::insn::{self, Way};
-use crate::probe::instance::Maker;
+use crate::probe::instance::{Instance, Maker};
 use crate::probe::modules::Module;
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -161,27 +161,7 @@ impl Registry {
     /// The C API's out-fields.
     pub(super) fn publish_addresses(&self, first_request: usize, first_instance: usize) {
         for instance in self.instances.iter().skip(first_instance).flatten() {
-            let Some(up) = instance.consumer().role.up() else { continue };
-            // SAFETY: registered: the struct is there.
-            let mut flags = unsafe { (*up).flags.load(Relaxed) } & (FLAG_INT3 | FLAG_NOVEC);
-            if instance.consumer().crash_signal.load(Acquire) != 0 {
-                flags |= FLAG_DISABLED | FLAG_GONE;
-            }
-            if !instance.enabled {
-                flags |= FLAG_DISABLED;
-            }
-            if instance.points.is_empty() {
-                flags |= FLAG_PENDING;
-            }
-            if instance.points.first().is_some_and(|point| point.optimized.load(Relaxed)) {
-                flags |= FLAG_OPTIMIZED;
-            }
-            let at = instance.points.first().map_or(0, |point| point.at);
-            // SAFETY: as above; these fields are ours to write.
-            unsafe {
-                (*up).addr = at as *mut libc::c_void;
-                (*up).flags.store(flags, Relaxed);
-            }
+            publish_address(instance);
         }
         let requests = self.requests.iter().skip(first_request).flatten();
         for request in requests.filter(|request| request.instances.is_empty()) {
@@ -277,6 +257,31 @@ impl Registry {
         }
         // They don't know of it any more, and could not take themselves off later.
         self.publish(point, Vec::new());
+    }
+}
+
+/// The C API's out-fields of one instance.
+pub(super) fn publish_address(instance: &Instance) {
+    let Some(up) = instance.consumer().role.up() else { return };
+    // SAFETY: registered: the struct is there.
+    let mut flags = unsafe { (*up).flags.load(Relaxed) } & (FLAG_INT3 | FLAG_NOVEC);
+    if instance.consumer().crash_signal.load(Acquire) != 0 {
+        flags |= FLAG_DISABLED | FLAG_GONE;
+    }
+    if !instance.enabled {
+        flags |= FLAG_DISABLED;
+    }
+    if instance.points.is_empty() {
+        flags |= FLAG_PENDING;
+    }
+    if instance.points.first().is_some_and(|point| point.optimized.load(Relaxed)) {
+        flags |= FLAG_OPTIMIZED;
+    }
+    let at = instance.points.first().map_or(0, |point| point.at);
+    // SAFETY: as above; these fields are ours to write.
+    unsafe {
+        (*up).addr = at as *mut libc::c_void;
+        (*up).flags.store(flags, Relaxed);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
 use crate::hit::detour::Detour;
 use crate::place::Place;
+use crate::probe::commit::publish_address;
 use crate::probe::frames;
 use crate::probe::instance::{Instance, Maker, Request};
 use crate::probe::modules::{Module, list_modules, with_objects_held};
@@ -177,23 +178,30 @@ impl Registry {
     /// Takes a request out: its places are restored, no new hit finds it. Returns its consumers, which
     /// may still be running.
     pub fn unregister(&mut self, request: usize) -> Vec<*const Consumer> {
-        let Some(gone) = self.requests.get_mut(request).and_then(Option::take) else { return Vec::new() };
-        if let Maker::Api(api) = gone.maker
-            && let Some(up) = api.up()
-        {
-            self.by_struct.remove(&(up as usize));
-        }
+        self.unregister_all(&[request])
+    }
+
+    /// The same for several: their places are restored in one batch.
+    pub fn unregister_all(&mut self, requests: &[usize]) -> Vec<*const Consumer> {
         let mut consumers = Vec::new();
         let mut restore = Vec::new();
-        for number in gone.instances {
-            let Some(instance) = self.instances[number].take() else { continue };
-            self.by_place.remove(&(request, instance.file, instance.offset.0));
-            instance.consumer().alive.store(false, SeqCst);
-            for point in &instance.points {
-                self.detach(point, instance.consumer);
-                restore.push(*point);
+        for request in requests {
+            let Some(gone) = self.requests.get_mut(*request).and_then(Option::take) else { continue };
+            if let Maker::Api(api) = gone.maker
+                && let Some(up) = api.up()
+            {
+                self.by_struct.remove(&(up as usize));
             }
-            consumers.push(instance.consumer);
+            for number in gone.instances {
+                let Some(instance) = self.instances[number].take() else { continue };
+                self.by_place.remove(&(*request, instance.file, instance.offset.0));
+                instance.consumer().alive.store(false, SeqCst);
+                for point in &instance.points {
+                    self.detach(point, instance.consumer);
+                    restore.push(*point);
+                }
+                consumers.push(instance.consumer);
+            }
         }
         // Those who register and unregister for ever don't make us grow.
         self.requests.truncate(self.requests.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
@@ -223,7 +231,10 @@ impl Registry {
             points.extend(instance.points.iter().copied());
         }
         with_objects_held(|| self.settle(&points));
-        self.publish_addresses(request, 0);
+        let instances = self.requests[request].iter().flat_map(|request| &request.instances);
+        for instance in instances.filter_map(|number| self.instances[*number].as_ref()) {
+            publish_address(instance);
+        }
         self.retirement.reclaim();
     }
 
