@@ -24,10 +24,12 @@ static unsigned long displaced(void)
 	return sum;
 }
 
+static volatile int nothing;
+
+/* Long enough for a jump. */
 __attribute__((noinline)) int work(int x)
 {
-	__asm__ volatile("" : "+r"(x));
-	return x + 1;
+	return nothing + x + 1;
 }
 
 static int on_return(struct uretprobe_instance *instance, struct uprobe_regs *regs)
