@@ -6,21 +6,38 @@ use crate::addr::{FileOffset, RuntimeAddr};
 use crate::regs::Reg;
 use crate::trace::record::{MAX_STRING, RECORD_CAPACITY, TEXT_HEAD};
 
-/// How a value is printed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How a value is printed. The numbers are those of a binary trace.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Format {
     /// Decimal.
-    Unsigned,
+    Unsigned = 0,
     /// Decimal, with its sign.
-    Signed,
+    Signed = 1,
     /// Hexadecimal.
-    Hex,
+    Hex = 2,
     /// A character.
-    Char,
+    Char = 3,
     /// A string.
-    Text,
+    Text = 4,
     /// An address, printed in hexadecimal until there is somebody to look symbols up.
-    Symbol,
+    Symbol = 5,
+}
+
+impl Format {
+    /// The one with this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Unsigned,
+            1 => Self::Signed,
+            2 => Self::Hex,
+            3 => Self::Char,
+            4 => Self::Text,
+            5 => Self::Symbol,
+            _ => return None,
+        })
+    }
 }
 
 /// Where a value begins.
@@ -197,6 +214,13 @@ impl EventProgram {
             Operand::Latency => false,
             Operand::Tid | Operand::Timestamp | Operand::Comm => true,
         })
+    }
+
+    /// Whether an argument or the filter is about the time of the hit.
+    #[must_use]
+    pub fn reads_time(&self) -> bool {
+        self.args.iter().any(|arg| matches!(arg.start, Start::Timestamp))
+            || self.filter.iter().any(|step| step.operand == Operand::Timestamp)
     }
 
     /// Whether there is a filter.

@@ -40,6 +40,7 @@ pub mod process;
 pub mod ranges;
 pub mod returning;
 pub mod returns;
+pub mod ring;
 pub mod shadow;
 pub mod slots;
 pub mod stack;

@@ -10,6 +10,7 @@ use crate::hit::cells::Cells;
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
+use crate::hit::ring::Cursor;
 use crate::hit::shadow::OwnStack;
 use crate::hit::{alone, asm, barrier, process};
 use crate::regs::Regs;
@@ -111,6 +112,8 @@ pub struct ThreadState {
     pub counting: AtomicBool,
     /// Where it counts.
     pub cells: Cells,
+    /// Where it writes the binary trace.
+    pub cursor: Cursor,
     /// Its own stack, and the calls followed there.
     pub stack: OwnStack,
     /// Displaced instructions in flight.
@@ -230,6 +233,7 @@ fn grow() -> Option<()> {
 pub fn after_fork() {
     let mine = asm::thread_pointer();
     for state in all() {
+        state.cursor.leave();
         if std::ptr::eq(state, mine) {
             state.tid.store(sys::gettid(), Relaxed);
             state.comm_known.store(false, Relaxed);
@@ -260,6 +264,7 @@ impl ThreadState {
         self.pending.store(0, Relaxed);
         self.aside.clear();
         self.comm_known.store(false, Relaxed);
+        self.cursor.rename();
         self.stack.reset();
         for step in &self.steps {
             step.slot.store(0, Relaxed);
@@ -433,6 +438,7 @@ impl ThreadState {
             // SAFETY: only this thread touches the cell.
             unsafe { *self.comm.get() = sys::thread_name() };
             self.comm_known.store(true, Relaxed);
+            self.cursor.rename();
         }
         // SAFETY: only this thread writes the cell, and not while the reference lives.
         unsafe { &*self.comm.get() }

@@ -269,6 +269,12 @@ impl<'a> RecordView<'a> {
         Self { bytes, is_array: false }
     }
 
+    /// The bytes that are not read yet.
+    #[must_use]
+    pub const fn rest(self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Whether arguments are missing because the record was full.
     #[must_use]
     pub fn is_full(self) -> bool {
