@@ -337,14 +337,23 @@ impl fmt::Display for NotOptimized {
         write!(f, "{}: ", self.code())?;
         match self {
             Self::AskedFor => write!(f, "method = \"int3\" keeps the breakpoint"),
-            Self::PostHandler => write!(f, "a post_handler runs after the instruction, which takes a second trap"),
+            Self::PostHandler => {
+                write!(f, "a post_handler runs after the instruction, which takes a second trap")
+            }
             Self::Internal => write!(f, "libuprobe itself stands there"),
-            Self::Replaced => write!(f, "the function is replaced, and its original runs the instructions of its beginning"),
+            Self::Replaced => {
+                write!(f, "the function is replaced, and its original runs the instructions of its beginning")
+            }
             Self::Window(why) => write!(f, "{why}"),
             Self::Relocate(why) => write!(f, "{why}"),
-            Self::AnotherProbe { at } => write!(f, "a jump would displace the instruction at {at:#x}, which is probed, too"),
+            Self::AnotherProbe { at } => {
+                write!(f, "a jump would displace the instruction at {at:#x}, which is probed, too")
+            }
             Self::NoRoom => write!(f, "no free memory where a jump that is safe there could lead"),
-            Self::NoBarriers => write!(f, "the kernel refuses membarrier(2), without which code can't be changed under running threads"),
+            Self::NoBarriers => write!(
+                f,
+                "the kernel refuses membarrier(2), without which code can't be changed under running threads"
+            ),
         }
     }
 }

@@ -89,7 +89,10 @@ fn read_output(table: &Table<'_, '_>, output: &mut OutputConfig, report: &mut Re
     if let Some((OutputFormat::Trace, range)) = &format
         && table.get("path").is_none()
     {
-        report.error(range.clone(), "format 'trace' is binary and needs a file; give a path, such as 'app.%p.trace'");
+        report.error(
+            range.clone(),
+            "format 'trace' is binary and needs a file; give a path, such as 'app.%p.trace'",
+        );
         return;
     }
     output.format = format.as_ref().map_or(OutputFormat::Text, |(format, _)| *format);
@@ -97,7 +100,9 @@ fn read_output(table: &Table<'_, '_>, output: &mut OutputConfig, report: &mut Re
     match size(&text.value) {
         Some(bytes) if TRACE_SIZES.contains(&bytes) => output.size = Some(bytes),
         Some(_) => report.error(text.whole(), "the size of a trace is at least 128K and at most 1T"),
-        None => report.error(text.whole(), "this is no size; write '64M', with K, M, G or T behind the number"),
+        None => {
+            report.error(text.whole(), "this is no size; write '64M', with K, M, G or T behind the number")
+        }
     }
     if output.format != OutputFormat::Trace
         && let Some(key) = table.key_span("size")

@@ -332,7 +332,9 @@ fn hit(
     next: &mut u64,
 ) -> Flow {
     // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
-    let Some(list) = (unsafe { detour.point.consumers.load(Acquire).as_ref() }) else { return Flow::Continue };
+    let Some(list) = (unsafe { detour.point.consumers.load(Acquire).as_ref() }) else {
+        return Flow::Continue;
+    };
     let mut hit = Hit::at_jump(regs, detour.point, vectors);
     if detour.follows {
         hit.target = detour.relocated.new_at();
@@ -451,7 +453,8 @@ impl InDetour {
 pub fn locate(rip: u64) -> Option<InDetour> {
     let detour = containing(rip)?;
     let at = detour.point.at;
-    let before = |below, rax_saved| InDetour { detour, rip: at, below, rax_saved, fix_rcx: false, displaced: false };
+    let before =
+        |below, rax_saved| InDetour { detour, rip: at, below, rax_saved, fix_rcx: false, displaced: false };
     let offset = rip - detour.start;
     if rip < detour.relocated.new_at() {
         return Some(match (offset, detour.follows) {
@@ -484,9 +487,10 @@ fn branch_target(rip: u64) -> Option<u64> {
     let mut bytes = [0; 14];
     let n = SafeMemory.read(rip, &mut bytes);
     let word = |from: usize, len: usize| {
-        bytes.get(from..from + len).filter(|_| from + len <= n).map(|bytes| {
-            bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte))
-        })
+        bytes
+            .get(from..from + len)
+            .filter(|_| from + len <= n)
+            .map(|bytes| bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte)))
     };
     match bytes {
         [0xeb, distance, ..] => Some(rip.wrapping_add(2).wrapping_add_signed(i64::from(distance as i8))),

@@ -4,12 +4,12 @@
 use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::detour::{self, InDetour};
 use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo};
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::detour::{self, InDetour};
 use crate::hit::{actions, asm, defer, process, ring, trap};
 use crate::insn::slot::SlotPc;
 

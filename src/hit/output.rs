@@ -89,11 +89,7 @@ pub fn start(json: bool, reopen: fn() -> Option<i32>) {
 
 /// Opens the log now, and not at the first event; whether it is there.
 pub fn prepare() -> bool {
-    if is_trace() {
-        ring::prepare()
-    } else {
-        verified().is_some()
-    }
+    if is_trace() { ring::prepare() } else { verified().is_some() }
 }
 
 /// Forgets the descriptor; the next event opens the log anew. For fork children with files of
@@ -150,8 +146,7 @@ pub fn event(
     let caller = hit.is_return.then_some(hit.regs.rip);
     let format = SINK.format.load(Relaxed);
     if format == TRACE {
-        let happened =
-            Happened { consumer, address: hit.point.at, ticks: stamp.ticks, caller, latency_ns };
+        let happened = Happened { consumer, address: hit.point.at, ticks: stamp.ticks, caller, latency_ns };
         return ring::event(&happened, record.as_bytes(), thread);
     }
     let head = EventHead {

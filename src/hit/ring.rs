@@ -145,7 +145,8 @@ pub fn patch(address: u64) -> bool {
     BROKEN.store(true, SeqCst);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
     // SAFETY: a page of our own mapping, which has nothing that could be read.
-    unsafe { sys::mmap(address & !(PAGE - 1), PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }.is_ok()
+    unsafe { sys::mmap(address & !(PAGE - 1), PAGE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }
+        .is_ok()
 }
 
 /// The header's number at `at`.

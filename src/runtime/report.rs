@@ -110,7 +110,12 @@ fn nowhere(request: &Request, kind: Kind) -> ProbeSummary<'_> {
     probe
 }
 
-fn of_instance<'a>(registry: &Registry, request: &'a Request, instance: &'a Instance, kind: Kind) -> ProbeSummary<'a> {
+fn of_instance<'a>(
+    registry: &Registry,
+    request: &'a Request,
+    instance: &'a Instance,
+    kind: Kind,
+) -> ProbeSummary<'a> {
     let consumer: &Consumer = instance.consumer();
     let point = instance.points.first();
     let mut probe = ProbeSummary::new(instance.name.as_str(), request.at.as_str());

@@ -156,8 +156,8 @@ fn was_begun_here(mapped: &Mapped) -> bool {
     let used = Trace::used(bytes).unwrap_or_default().min(mapped.size as u64) as usize;
     (HEADER_SIZE..used).step_by(file::CHUNK_SIZE).any(|chunk| {
         let record = number(chunk + CHUNK_HEAD);
-        let is_mine = (record >> 16) as u8 == THREAD
-            && number(chunk + CHUNK_HEAD + 8) as u32 == process::pid() as u32;
+        let is_mine =
+            (record >> 16) as u8 == THREAD && number(chunk + CHUNK_HEAD + 8) as u32 == process::pid() as u32;
         is_mine && i128::from(number(chunk + 16)) + offset + SLACK_NS >= start
     })
 }

@@ -242,7 +242,8 @@ impl Trace {
 
     fn read_chunks(&mut self, bytes: &[u8], chunk_size: usize) {
         let body = bytes.get(HEADER_SIZE..).unwrap_or_default();
-        let chunks = || body.chunks(chunk_size).enumerate().map(|(n, chunk)| (HEADER_SIZE + n * chunk_size, chunk));
+        let chunks =
+            || body.chunks(chunk_size).enumerate().map(|(n, chunk)| (HEADER_SIZE + n * chunk_size, chunk));
         let mut ids = HashMap::new();
         let mut indices: HashMap<Probe, u32> = HashMap::new();
         let mut moments: Vec<Moment> = Vec::new();
