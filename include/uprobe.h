@@ -44,6 +44,7 @@ typedef int (*uprobe_fault_handler_t)(struct uprobe *, struct uprobe_regs *, int
 #define UPROBE_FLAG_PENDING  0x2u  /* out: its object is not loaded */
 #define UPROBE_FLAG_GONE     0x4u  /* out: its object was unloaded, or a handler crashed */
 #define UPROBE_FLAG_OPTIMIZED 0x8u /* out: a jump instead of int3 */
+#define UPROBE_FLAG_INT3     0x10u /* in: always int3, never a jump */
 
 /* A probe. Zero it, set the first fields, register it. */
 struct uprobe {

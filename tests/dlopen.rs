@@ -131,3 +131,23 @@ fn an_object_linked_at_start_is_armed_before_its_constructor() {
     assert_eq!(outcome.hits("exe:before_main"), 1, "a constructor of the program\n{outcome}");
     assert_eq!(outcome.hits("exe:first_of_all"), 1, "its preinit_array\n{outcome}");
 }
+
+/// What was made for a place is never freed, as a thread may be in it; it must serve again.
+#[test]
+fn loading_and_unloading_for_ever_takes_no_more_memory() {
+    let launch = Launch::new(Program::new("reload.c").build()).arg(object().display());
+    let outcome = launch.count_all(FUNCTIONS.map(|f| format!("libplugged.so:{f}"))).run();
+    assert_eq!((outcome.stdout.as_str(), outcome.end), ("bad 0 grown 0\n", End::Exit(0)), "{outcome}");
+    assert_eq!(outcome.hits("libplugged.so:plugged_work"), 400, "{outcome}");
+}
+
+#[test]
+fn registering_and_unregistering_for_ever_takes_no_more_memory() {
+    let launch = Launch::new(Program::new("reload.c").build());
+    // A probe that only counts needs a detour of its own kind, as long as it is alone.
+    for (launch, counted) in [(launch.clone(), None), (launch.count("exe:work"), Some(1200))] {
+        let outcome = launch.run();
+        assert_eq!((outcome.stdout.as_str(), outcome.end), ("bad 0 grown 0\n", End::Exit(0)), "{outcome}");
+        assert_eq!(counted.map(|_| outcome.hits("exe:work")), counted, "{outcome}");
+    }
+}

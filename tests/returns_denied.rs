@@ -46,7 +46,7 @@ const FINE: &[(&[&str], &str)] = &[
      "the parent returns as always; what is popped is the child's function, from the child's own stack"),
     (&["__mpn_addmul_1", "__mpn_submul_1"],
      "the frame description leaves out two registers it saves; what is popped is one of them"),
-    (&["_Unwind_RaiseException", "_Unwind_ForcedUnwind", "_Unwind_Resume_or_Rethrow", "_Unwind_Backtrace"],
+    (&["_Unwind_RaiseException", "_Unwind_ForcedUnwind", "_Unwind_Resume_or_Rethrow"],
      "the unwinder starts from the address, and the stubs have a frame description that leads to the real one"),
 ];
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser};
 
 use super::plan::{self, Outcome, Planned, PlannedPlace, Wanted};
-use super::predict;
 use super::program;
 use super::style::Style;
 use super::{EXIT_CONFIG, EXIT_OK, Failure, common_option, print};
@@ -102,7 +101,10 @@ fn place_line(out: &mut String, place: &PlannedPlace, style: Style) {
         }
     }
     let _ = match &place.how {
-        Ok(method) => writeln!(out, "  {}", predict::word(*method)),
+        Ok(prediction) => match &prediction.jump {
+            Ok(_) => writeln!(out, "  {}", prediction.word()),
+            Err(why) => writeln!(out, "  {}  {}", prediction.word(), style.dim(&why.to_string())),
+        },
         Err(refusal) if refusal.is_pending() => writeln!(out, "  {} {refusal}", style.odd("pending")),
         Err(refusal) => writeln!(out, "  {} {refusal}", style.bad("refused")),
     };

@@ -80,10 +80,14 @@ Usage: uprobe list [OPTIONS] OBJECT [PATTERN]
 OBJECT is a path, or the name of a library as the dynamic loader finds it. PATTERN is a
 function's name, mangled or demangled, a glob (*, ?, [a-z]) or a /regex/.
 
-For each function: its offset in the file, its size, how a probe at its entry would run
-the instruction it displaces, or why it can't be probed:
-  int3 (emulate)   computed on the saved registers
-  int3 (boost)     run elsewhere; a copy that jumps back
+For each function: its offset in the file, its size, how a probe at its entry would be
+made, or why it can't be:
+  jump             a jump to a copy of its first instructions
+  int3 (emulate)   a breakpoint, and why no jump; the first instruction's effect is
+                   computed on the saved registers
+  int3 (boost)     a breakpoint; the instruction is run elsewhere, in a copy that jumps back
+Whether there is memory where a jump can lead only shows in the process: where there is
+none, the breakpoint stays.
 
 Options:
       --json       one JSON object
@@ -96,6 +100,7 @@ Examples:
   uprobe list libc.so.6 'open*'
   uprobe list /usr/bin/python3 '/^PyList_.*Item$/'
   uprobe list --json ./app | jq -r '.places[] | select(.method == null) | .reason'
+  uprobe list --json ./app | jq -r '.places[].method' | sort | uniq -c
 
 Exit status: 0 at least one place was found, 1 none was, or OBJECT can't be read, 2 wrong
 usage.

@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use super::predict::{Prediction, Predictor};
 use super::style::Style;
-use super::{EXIT_FAILED, EXIT_OK, Failure, common_option, libraries, predict, print, program};
+use super::{EXIT_FAILED, EXIT_OK, Failure, common_option, libraries, print, program};
 use crate::elf::pattern::SymbolMatcher;
 use crate::elf::{self, Bounds, BoundsFrom, ElfFile, Function, StdFiles, SymbolKind};
 use crate::error::Refusal;
 use crate::probe::denied;
-use crate::trace::summary::Method;
 
 /// One place.
 struct Row<'a> {
     function: &'a Function,
     names: Vec<&'a str>,
     file_offset: u64,
-    how: Result<Method, Refusal>,
+    how: Result<Prediction, Refusal>,
     /// Why its return can't be followed.
     no_return: Option<&'static str>,
 }
@@ -83,6 +83,7 @@ fn parse_pattern(text: &str) -> Result<SymbolMatcher, Failure> {
 /// The functions one of whose names matches, in address order.
 fn rows<'a>(file: &'a ElfFile, wanted: Option<&SymbolMatcher>) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
+    let mut predictor = Predictor::default();
     for function in file.functions(&StdFiles) {
         let names: Vec<&str> = file.names(function).collect();
         let local_label = function.kind == SymbolKind::NoType && function.is_local;
@@ -91,19 +92,25 @@ fn rows<'a>(file: &'a ElfFile, wanted: Option<&SymbolMatcher>) -> Vec<Row<'a>> {
         }
         let Some(offset) = file.offset_of(function.link) else { continue };
         let no_return = denied::why_no_return(file.soname(), file.path(), &names);
-        rows.push(Row { function, names, file_offset: offset.0, how: how(file, function), no_return });
+        rows.push(Row {
+            function,
+            names,
+            file_offset: offset.0,
+            how: how(file, function, &mut predictor),
+            no_return,
+        });
     }
     rows
 }
 
 /// How a probe at the function's first byte would be made.
-fn how(file: &ElfFile, function: &Function) -> Result<Method, Refusal> {
+fn how(file: &ElfFile, function: &Function, predictor: &mut Predictor) -> Result<Prediction, Refusal> {
     if function.kind == SymbolKind::Ifunc {
         return Err(Refusal::IfuncNotReady);
     }
     let start = function.link;
     let end = start.add(function.size.max(1));
-    predict::method_at(file, start, &Bounds { start, end, from: BoundsFrom::Symbol })
+    predictor.at(file, start, &Bounds { start, end, from: BoundsFrom::Symbol })
 }
 
 fn as_table(path: &Path, rows: &[Row<'_>]) -> String {
@@ -118,7 +125,7 @@ fn as_table(path: &Path, rows: &[Row<'_>]) -> String {
         writeln!(out, "{}", style.bold(&format!("{:>10}  {:>8}  {:<14}  PLACE", "OFFSET", "SIZE", "HOW")));
     for row in rows {
         let (how, reason) = match &row.how {
-            Ok(method) => (predict::word(*method), None),
+            Ok(prediction) => (prediction.word(), None),
             Err(refusal) if refusal.is_pending() => ("when loaded", Some(refusal)),
             Err(refusal) => ("no", Some(refusal)),
         };
@@ -133,6 +140,9 @@ fn as_table(path: &Path, rows: &[Row<'_>]) -> String {
         }
         if let Some(reason) = reason {
             let _ = write!(out, "  {}", style.odd(&reason.to_string()));
+        }
+        if let Ok(Err(why)) = row.how.as_ref().map(|prediction| &prediction.jump) {
+            let _ = write!(out, "  {}", style.dim(&why.to_string()));
         }
         if let Some(why) = row.no_return {
             let _ = write!(out, "  {}", style.odd(&format!("return refused: {why}")));
@@ -162,9 +172,13 @@ fn as_json(path: &Path, rows: &[Row<'_>]) -> String {
             "],\"file_offset\":{},\"address\":\"{:#x}\",\"size\":{},\"method\":",
             row.file_offset, row.function.link, row.function.size
         );
-        json_or_null(&mut out, row.how.as_ref().ok().map(|method| method.as_str()));
+        json_or_null(&mut out, row.how.as_ref().ok().map(|prediction| prediction.method().as_str()));
         out.push_str(",\"reason\":");
-        json_or_null(&mut out, row.how.as_ref().err().map(ToString::to_string).as_deref());
+        let reason = match &row.how {
+            Ok(prediction) => prediction.jump.as_ref().err().map(ToString::to_string),
+            Err(refusal) => Some(refusal.to_string()),
+        };
+        json_or_null(&mut out, reason.as_deref());
         out.push_str(",\"return_refused\":");
         json_or_null(&mut out, row.no_return);
         out.push('}');

@@ -1,19 +1,21 @@
 //! What the user wants, and what would come of it: each probe looked up in the files of a
 //! program before anything is started.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::overlay::{self, Overrides};
+use super::predict::{self, Prediction, Predictor};
 use super::program::Program;
 use super::style::Style;
-use super::{EXIT_CONFIG, Failure, eprint, libraries, predict};
-use crate::config::{self, Action, Diagnostic, Kind, Loaded, ProbeSpec, Severity};
+use super::{EXIT_CONFIG, Failure, eprint, libraries};
+use crate::addr::LinkAddr;
+use crate::config::{self, Action, Diagnostic, Kind, Loaded, Method, ProbeSpec, Severity};
 use crate::elf::{self, ElfError, ElfFile, Resolved, StdFiles, pattern};
 use crate::error::Refusal;
 use crate::fetch;
 use crate::place::ObjectPattern;
-use crate::trace::summary::Method;
 
 /// A config file and the probes of `-e`, read and checked.
 pub struct Wanted {
@@ -118,8 +120,10 @@ pub struct PlannedPlace {
     pub offset: u64,
     /// Offset in the file.
     pub file_offset: u64,
+    /// Where the file wants it.
+    link: LinkAddr,
     /// How it would be probed.
-    pub how: Result<Method, Refusal>,
+    pub how: Result<Prediction, Refusal>,
 }
 
 impl Planned<'_> {
@@ -151,7 +155,9 @@ pub fn against_program<'a>(wanted: &'a Wanted, program: &Program) -> Result<Vec<
             objects.push(object);
         }
     }
-    Ok(wanted.probes().map(|spec| plan(spec, &objects)).collect())
+    let mut plan = wanted.probes().map(|spec| plan(spec, &objects)).collect::<Vec<_>>();
+    consider_together(&mut plan);
+    Ok(plan)
 }
 
 /// Looks each probe up in the object it names, as far as that can be found without a program.
@@ -161,13 +167,28 @@ pub fn without_program(wanted: &Wanted) -> Vec<Planned<'_>> {
         ObjectPattern::Name(name) => libraries::find(name),
         ObjectPattern::Exe | ObjectPattern::Glob(_) => None,
     };
-    wanted
-        .probes()
-        .map(|spec| {
-            let objects: Vec<Object> = files(spec).iter().map(|path| Object::new(path, false)).collect();
-            plan(spec, &objects)
-        })
-        .collect()
+    let planned = |spec| {
+        let objects: Vec<Object> = files(spec).iter().map(|path| Object::new(path, false)).collect();
+        plan(spec, &objects)
+    };
+    let mut plan = wanted.probes().map(planned).collect::<Vec<_>>();
+    consider_together(&mut plan);
+    plan
+}
+
+/// Lets each place know of the others in its object.
+fn consider_together(plan: &mut [Planned<'_>]) {
+    let mut by_object: BTreeMap<PathBuf, Vec<(LinkAddr, bool, &mut Prediction)>> = BTreeMap::new();
+    for planned in plan.iter_mut().filter(|planned| planned.spec.enabled) {
+        let only_int3 = planned.spec.method == Method::Int3;
+        let Outcome::Places(places) = &mut planned.outcome else { continue };
+        for place in places {
+            if let Ok(prediction) = &mut place.how {
+                by_object.entry(place.object.clone()).or_default().push((place.link, only_int3, prediction));
+            }
+        }
+    }
+    by_object.values_mut().for_each(|places| predict::together(places));
 }
 
 /// Points at each probe that can't be armed; whether there is one.
@@ -190,6 +211,7 @@ struct Object {
     is_exe: bool,
     /// `None` until a probe asks for it.
     file: OnceCell<Result<ElfFile, ElfError>>,
+    predictor: RefCell<Predictor>,
 }
 
 impl Object {
@@ -198,7 +220,7 @@ impl Object {
         let path = path.canonicalize().unwrap_or_else(|_| called.clone());
         // The program is known by what /proc/self/exe points to.
         let called = if is_exe { path.clone() } else { called };
-        Self { called, path, is_exe, file: OnceCell::new() }
+        Self { called, path, is_exe, file: OnceCell::new(), predictor: RefCell::default() }
     }
 
     fn file(&self) -> Result<&ElfFile, Refusal> {
@@ -269,7 +291,7 @@ fn object_text(at: &str) -> String {
 }
 
 fn place(spec: &ProbeSpec, object: &Object, file: &ElfFile, found: Resolved) -> PlannedPlace {
-    let how = predict::method_of(file, &found).and_then(|method| {
+    let how = object.predictor.borrow_mut().of(file, &found).and_then(|prediction| {
         let is_entry = match &found.bounds {
             Some(bounds) => bounds.start == found.link,
             None => found.symbol_offset == 0,
@@ -285,7 +307,7 @@ fn place(spec: &ProbeSpec, object: &Object, file: &ElfFile, found: Resolved) -> 
             (Kind::Call, true) => fetch::At::Call,
         };
         match fetch::compile(&spec.args, &spec.ret, spec.filter.as_ref(), at) {
-            Ok(_) => Ok(method),
+            Ok(_) => Ok(prediction),
             Err(error) => Err(Refusal::BadFetch { why: error.to_string() }),
         }
     });
@@ -294,6 +316,7 @@ fn place(spec: &ProbeSpec, object: &Object, file: &ElfFile, found: Resolved) -> 
         symbol: found.symbol,
         offset: found.symbol_offset,
         file_offset: found.offset.0,
+        link: found.link,
         how,
     }
 }

@@ -15,9 +15,25 @@
 //!
 //! Ordinary Rust, called with the registry's lock held. Pages are executable and never writable:
 //! filled through [`Poker`]. They are never unmapped.
+//!
+//! What a detour has taken it keeps when its probe is gone, and has again when the same place is probed
+//! again: what is taken is bounded by the places that were ever probed, in the few ways they were.
+//! To give it back one would have to know that no thread is in it nor comes back to it, and that can't be known:
+//!
+//! - A thread that was switched out between the jump and the detour's call has announced nothing, and
+//!   /proc/self/task/N/syscall says no more of it than that it is runnable.
+//! - One that a signal has interrupted has its rip in the frame. Frames that our shim has seen could be noted;
+//!   those of handlers installed by a system call of the program's own, and those that were copied and
+//!   are gone back to by setcontext, could not.
+//! - A task that shares the memory without being a thread (vfork, posix_spawn, CLONE_VM) is not in
+//!   /proc/self/task, and runs probed functions of libc.
+//!
+//! Each of these is rare. A thread that was missed executes whatever comes next into the place.
 
 mod gaps;
 mod stretches;
+
+use std::fmt;
 
 use gaps::{Gaps, Limits, PAGE};
 use stretches::{Fit, FreeSpace, Stretches, Wanted};
@@ -65,6 +81,13 @@ pub struct Usage {
     pub mappings: usize,
     /// Detours.
     pub detours: usize,
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mapped, used, mappings, detours } = self;
+        write!(f, "{detours} detours, {used} bytes used, {mapped} mapped in {mappings} mappings")
+    }
 }
 
 /// All memory for detours.

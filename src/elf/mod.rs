@@ -13,6 +13,7 @@ pub mod boundary;
 mod debugfile;
 mod demangle;
 mod error;
+mod extent;
 mod file;
 mod frame;
 mod functions;
@@ -25,6 +26,7 @@ mod symtab;
 
 pub use demangle::demangle;
 pub use error::ElfError;
+pub use extent::Extent;
 pub use file::{Bounds, BoundsFrom, ElfFile};
 pub use functions::Function;
 pub use layout::{ElfKind, Segment};

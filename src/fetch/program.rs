@@ -105,6 +105,18 @@ impl ArgProgram {
         matches!(self.start, Start::Latency) && self.loads.is_empty() && self.place.is_none()
     }
 
+    /// Where it is the low bytes of a register and nothing else: which, and how many.
+    fn as_register(&self) -> Option<(Reg, u8)> {
+        let (Start::Register { reg, shift: 0, mask: from }, Store::Int { width, shift: 0, mask }) =
+            (&self.start, self.store)
+        else {
+            return None;
+        };
+        let kept = u64::MAX >> (64 - 8 * u32::from(width).clamp(1, 8));
+        let is_plain = self.loads.is_empty() && self.place.is_none() && self.count.is_none();
+        (is_plain && from & mask & kept == kept).then_some((*reg, width))
+    }
+
     /// Most bytes of its encoded value.
     fn most_bytes(&self) -> usize {
         let one = match (self.store, &self.start) {
@@ -214,6 +226,14 @@ impl EventProgram {
             Operand::Latency => false,
             Operand::Tid | Operand::Timestamp | Operand::Comm => true,
         })
+    }
+
+    /// The arguments as registers, each with the bytes that are kept of it; `None` where that is not all
+    /// there is to them, or there is a filter.
+    #[must_use]
+    pub fn registers(&self) -> Option<impl Iterator<Item = (Reg, u8)>> {
+        let all: Option<Vec<_>> = self.args.iter().map(ArgProgram::as_register).collect();
+        self.filter.is_empty().then_some(all?.into_iter())
     }
 
     /// Whether an argument or the filter is about the time of the hit.

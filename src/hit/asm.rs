@@ -350,11 +350,17 @@ pub fn start() {
     HAS_RDPID.store(has_leaf && __cpuid_count(7, 0).ecx & RDPID != 0, Relaxed);
 }
 
+/// Whether the processor has rdpid.
+#[must_use]
+pub fn has_rdpid() -> bool {
+    HAS_RDPID.load(Relaxed)
+}
+
 /// Processor and time stamp counter's neighbour: the cpu number Linux keeps in TSC_AUX.
 #[inline]
 #[must_use]
 pub fn cpu_number() -> u32 {
-    if HAS_RDPID.load(Relaxed) {
+    if has_rdpid() {
         let aux: u64;
         // SAFETY: the processor has it. It reads TSC_AUX, and nothing but that.
         unsafe { asm!("rdpid {}", out(reg) aux, options(nostack, nomem, preserves_flags)) };

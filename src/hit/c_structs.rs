@@ -29,6 +29,10 @@ pub const FLAG_DISABLED: u32 = 1;
 pub const FLAG_PENDING: u32 = 2;
 /// UPROBE_FLAG_GONE.
 pub const FLAG_GONE: u32 = 4;
+/// UPROBE_FLAG_OPTIMIZED.
+pub const FLAG_OPTIMIZED: u32 = 8;
+/// UPROBE_FLAG_INT3.
+pub const FLAG_INT3: u32 = 16;
 
 /// `uprobe_pre_handler_t`.
 pub type PreHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs) -> i32;

@@ -34,10 +34,12 @@ use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
+use crate::hit::quick::{Quick, uprobe_detour_quick};
+use crate::hit::quick_log::{QuickLog, uprobe_detour_log};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
-use crate::hit::{defer, process, returns, slots, thread};
-use crate::insn::{Relocated, RelocatedPc};
+use crate::hit::{asm, defer, process, returns, slots, thread};
+use crate::insn::{Relocated, RelocatedPc, Window};
 use crate::regs::{Memory, Regs};
 
 /// Bytes of the head, before the first instruction.
@@ -54,7 +56,12 @@ const UNFOLLOWED: u64 = 23;
 pub const JUMP_LEN: usize = 5;
 
 /// One optimized place. Never freed: a thread may sleep in its code.
+#[repr(C)]
 pub struct Detour {
+    /// Where nothing is wanted but number and times.
+    pub quick: Quick,
+    /// Where nothing is wanted but an event of registers.
+    pub log: QuickLog,
     /// Whose.
     pub point: &'static ProbePoint,
     /// Its first instruction.
@@ -67,10 +74,16 @@ pub struct Detour {
     pub relocated: Relocated,
     /// Its ending goes through a stub.
     pub follows: bool,
+    /// What is compiled in front of the displaced instructions; the call is its way out.
+    pub counting: Option<Counting>,
     /// The five bytes of the jump, and those it replaces.
     pub jump: [u8; JUMP_LEN],
     /// See there.
     pub original: [u8; JUMP_LEN],
+    /// What it was made for: it serves the place again as long as both are the same.
+    pub window: Window,
+    /// The bytes of the displaced instructions.
+    pub displaced: Box<[u8]>,
     /// Bit k: at offset k stands a byte that traps.
     pub traps: u8,
     /// The next in each of the pages it lies in.
@@ -80,13 +93,146 @@ pub struct Detour {
 // SAFETY: immutable after it is published, but for atomics.
 unsafe impl Sync for Detour {}
 
+/// `count`, compiled: one instruction adds to a cell of the thread's own, where it may.
+///
+/// ```text
+/// entry:  [lea rsp, [rsp - 128]]        inside a function: the red zone
+///         push rax
+///         [lahf; seto al; push rax]     where the flags may matter
+///         mov rax, fs:[cells]; test rax, rax; jz slow
+///         inc qword ptr [rax + 8 * cell]
+///         [pop rax; add al, 127; sahf]
+///         pop rax
+///         [lea rsp, [rsp + 128]]
+///         displaced instructions ...
+/// slow:   the same restored, then the call
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counting {
+    /// Index of the cell.
+    pub cell: u32,
+    /// Not a function's first instruction.
+    pub red_zone: bool,
+    /// The flags may matter.
+    pub flags: bool,
+}
+
+/// Where the entry is, from the start: behind the call and a jump past the entry.
+pub const COUNTING_ENTRY: usize = PLAIN_LEN + 5;
+
+/// Code of at most this length.
+const COUNTING_MAX: usize = 96;
+
+impl Counting {
+    /// The code, at `entry`, with the way out to `generic`, both in one detour; then where the fast part
+    /// ends. The displaced instructions come behind all of it.
+    #[must_use]
+    pub fn code(&self, entry: u64, generic: u64) -> ([u8; COUNTING_MAX], usize) {
+        let mut code = [0xCC; COUNTING_MAX];
+        let mut len = 0;
+        let mut push = |bytes: &[u8]| {
+            if let Some(to) = code.get_mut(len..len + bytes.len()) {
+                to.copy_from_slice(bytes);
+            }
+            len += bytes.len();
+            len
+        };
+        if self.red_zone {
+            push(&[0x48, 0x8d, 0x64, 0x24, 0x80]);
+        }
+        push(&[0x50]);
+        if self.flags {
+            push(&[0x9f, 0x0f, 0x90, 0xc0, 0x50]);
+        }
+        push(&[0x64, 0x48, 0x8b, 0x04, 0x25]);
+        push(&asm::cells_offset().to_le_bytes());
+        push(&[0x48, 0x85, 0xc0]);
+        let jz = push(&[0x74, 0]);
+        push(&[0x48, 0xff, 0x80]);
+        push(&(self.cell * 8).to_le_bytes());
+        let restore = |push: &mut dyn FnMut(&[u8]) -> usize| {
+            if self.flags {
+                push(&[0x58, 0x04, 0x7f, 0x9e]);
+            }
+            push(&[0x58]);
+            if self.red_zone {
+                push(&[0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0]);
+            }
+        };
+        restore(&mut push);
+        let jmp = push(&[0xeb, 0]);
+        let slow = jmp;
+        restore(&mut push);
+        let end = push(&[0xe9]) + 4;
+        push(&((generic.wrapping_sub(entry + end as u64)) as u32).to_le_bytes());
+        code[jz - 1] = (slow - jz) as u8;
+        code[jmp - 1] = (end - jmp) as u8;
+        (code, end)
+    }
+
+    /// By how much rsp is less than the program's at `offset` from the entry, and how far above it the
+    /// program's rax lies, where that is on the stack.
+    fn stack_at(&self, offset: u64) -> (u64, Option<u64>) {
+        let (code, end) = self.code(0, 0);
+        let (mut below, mut rax, mut at) = (0_u64, None, 0_usize);
+        while (at as u64) < offset && at < end {
+            // The few instructions above, by their bytes.
+            let rest = code.get(at..).unwrap_or_default();
+            let len = match rest {
+                [0x48, 0x8d, 0x64, ..] => {
+                    below += 128;
+                    5
+                }
+                [0x48, 0x8d, 0xa4, ..] => {
+                    below -= 128;
+                    8
+                }
+                [0x50, ..] => {
+                    below += 8;
+                    rax = rax.or(Some(below));
+                    1
+                }
+                [0x58, ..] => {
+                    if rax == Some(below) {
+                        rax = None;
+                    }
+                    below -= 8;
+                    1
+                }
+                [0x64, ..] => 9,
+                [0x0f, ..] | [0x48, 0x85, ..] => 3,
+                [0x74 | 0x04, ..] => 2,
+                [0x48, 0xff, ..] => 7,
+                // The fast part's end: the slow one begins with the stack as it was at the branch.
+                [0xeb, ..] => {
+                    let flags = u64::from(self.flags) * 8;
+                    below = 8 + flags + u64::from(self.red_zone) * 128;
+                    rax = Some(below - flags);
+                    2
+                }
+                [0xe9, ..] => 5,
+                _ => 1,
+            };
+            at += len;
+        }
+        (below, rax.map(|depth| below - depth))
+    }
+}
+
 /// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
 #[must_use]
-pub fn head(detour: *const Detour, at: u64) -> [u8; HEAD] {
+pub fn head(detour: &'static Detour) -> [u8; HEAD] {
     let mut head = [0; HEAD];
-    head[..8].copy_from_slice(&(uprobe_detour_common as *const () as u64).to_le_bytes());
-    head[8..16].copy_from_slice(&at.to_le_bytes());
-    head[16..].copy_from_slice(&(detour as u64).to_le_bytes());
+    let common = if detour.quick.is_some() {
+        uprobe_detour_quick as *const ()
+    } else if detour.log.is_some() {
+        uprobe_detour_log as *const ()
+    } else {
+        uprobe_detour_common as *const ()
+    };
+    head[..8].copy_from_slice(&(common as u64).to_le_bytes());
+    head[8..16].copy_from_slice(&detour.point.at.to_le_bytes());
+    head[16..].copy_from_slice(&(std::ptr::from_ref(detour) as u64).to_le_bytes());
     head
 }
 
@@ -301,8 +447,31 @@ const RESUME: u32 = 1;
 /// # Safety
 /// By that caller only.
 unsafe extern "C-unwind" fn on_detour(regs: *mut Regs, detour: *const Detour, vectors: *const u8) -> u32 {
-    // SAFETY: the caller's own image; detours are never freed.
-    let (regs, detour) = unsafe { (&mut *regs, &*detour) };
+    // SAFETY: detours are never freed.
+    let detour = unsafe { &*detour };
+    if !regs.is_aligned() {
+        // SAFETY: the caller's own image.
+        return unsafe { on_crooked_stack(regs, detour, vectors) };
+    }
+    // SAFETY: the caller's own image.
+    handle(unsafe { &mut *regs }, detour, vectors)
+}
+
+/// The stack of the code between a function's entry and its return may be aligned to nothing.
+///
+/// # Safety
+/// `regs` can be read and written.
+#[cold]
+unsafe fn on_crooked_stack(regs: *mut Regs, detour: &'static Detour, vectors: *const u8) -> u32 {
+    // SAFETY: the caller's promise.
+    let mut image = unsafe { regs.read_unaligned() };
+    let result = handle(&mut image, detour, vectors);
+    // SAFETY: as above.
+    unsafe { regs.write_unaligned(image) };
+    result
+}
+
+fn handle(regs: &mut Regs, detour: &'static Detour, vectors: *const u8) -> u32 {
     let slot = regs.rsp;
     let mut next = detour.start + UNFOLLOWED;
     let mut result = GO_ON;
@@ -318,8 +487,8 @@ unsafe extern "C-unwind" fn on_detour(regs: *mut Regs, detour: *const Detour, ve
     }
     if detour.follows {
         // Below the stack pointer of a function's first instruction nothing is alive.
-        // SAFETY: 16 bytes below it, inside what this very frame has skipped.
-        unsafe { *((slot - 16) as *mut u64) = next };
+        // SAFETY: 16 bytes below it, inside what the caller's very frame has skipped.
+        unsafe { ((slot - 16) as *mut u64).write_unaligned(next) };
     }
     result
 }
@@ -360,7 +529,7 @@ pub unsafe fn resume(context: *mut SignalContext) -> bool {
     /// The trap flag, which a debugger's step leaves in the image.
     const TRAP_FLAG: u64 = 1 << 8;
     // SAFETY: rbx points to the image at this very instruction.
-    *regs = unsafe { *(regs.rbx as *const Regs) };
+    *regs = unsafe { (regs.rbx as *const Regs).read_unaligned() };
     regs.rflags &= !TRAP_FLAG;
     true
 }
@@ -369,7 +538,9 @@ pub unsafe fn resume(context: *mut SignalContext) -> bool {
 #[must_use]
 pub fn inner(at: u64) -> Option<u64> {
     (1..JUMP_LEN as u64).find_map(|offset| {
-        let detour = point::lookup(at.wrapping_sub(offset))?.detour()?;
+        // Where an object was unloaded, other code may trap.
+        let point = point::lookup(at.wrapping_sub(offset)).filter(|point| !point.gone.load(Acquire))?;
+        let detour = point.detour()?;
         if detour.traps & (1 << offset) == 0 {
             return None;
         }
@@ -385,7 +556,8 @@ fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
     &BY_PAGE[(page.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % PAGES]
 }
 
-/// Makes a detour known to [`locate`], before anybody can be in it. The registry's lock must be held.
+/// Makes a detour known to [`locate`], once, before anybody can be in it. The registry's lock must be
+/// held.
 pub fn publish(detour: &'static Detour) {
     slots::cover(detour.start, detour.end);
     let pages = [detour.start >> 12, (detour.end - 1) >> 12];
@@ -407,8 +579,8 @@ fn containing(rip: u64) -> Option<&'static Detour> {
         if (found.start..found.end).contains(&rip) {
             return Some(found);
         }
-        let is_second = found.start >> 12 != rip >> 12 && (found.end - 1) >> 12 == rip >> 12;
-        // In a bucket that two pages share either link may lead on; a detour's own page tells which.
+        // Pages beside each other never share a bucket: of its two links one belongs to this.
+        let is_second = !std::ptr::eq(bucket(found.start >> 12), bucket(rip >> 12));
         detour = found.next[usize::from(is_second)].load(Acquire);
     }
     None
@@ -423,8 +595,8 @@ pub struct InDetour {
     pub rip: u64,
     /// rsp is less than the program's by so much.
     pub below: u64,
-    /// rax is the program's only on the stack, where rsp points.
-    pub rax_saved: bool,
+    /// Where above rsp the program's rax is, when it is there.
+    pub rax_above: Option<u64>,
     /// A system call is done: rcx becomes rip.
     pub fix_rcx: bool,
     /// The program's own instructions run: going back to `rip` would not go through the probe again, or
@@ -435,8 +607,8 @@ pub struct InDetour {
 impl InDetour {
     /// Makes the registers those that the program would have at [`InDetour::rip`].
     pub fn show(&self, regs: &mut Regs) {
-        if self.rax_saved
-            && let Some(rax) = SafeMemory.read_u64(regs.rsp)
+        if let Some(above) = self.rax_above
+            && let Some(rax) = SafeMemory.read_u64(regs.rsp.wrapping_add(above))
         {
             regs.rax = rax;
         }
@@ -454,21 +626,27 @@ pub fn locate(rip: u64) -> Option<InDetour> {
     let detour = containing(rip)?;
     let at = detour.point.at;
     let before =
-        |below, rax_saved| InDetour { detour, rip: at, below, rax_saved, fix_rcx: false, displaced: false };
+        |below, rax_above| InDetour { detour, rip: at, below, rax_above, fix_rcx: false, displaced: false };
     let offset = rip - detour.start;
     if rip < detour.relocated.new_at() {
+        if let Some(counting) = &detour.counting
+            && let Some(offset) = rip.checked_sub(detour.entry)
+        {
+            let (below, rax_above) = counting.stack_at(offset);
+            return Some(before(below, rax_above));
+        }
         return Some(match (offset, detour.follows) {
-            (0, _) => before(0, false),
-            (1..=BACK, _) => before(128, false),
-            (_, true) if offset == 19 || offset == UNFOLLOWED => before(0_u64.wrapping_sub(8), false),
-            _ => before(0, false),
+            (0, _) => before(0, None),
+            (1..=BACK, _) => before(128, None),
+            (_, true) if offset == 19 || offset == UNFOLLOWED => before(0_u64.wrapping_sub(8), None),
+            _ => before(0, None),
         });
     }
     let mut here = rip;
     // A branch that was decided is led to its end.
     for _ in 0..3 {
         let inside = |rip, below, fix_rcx| {
-            Some(InDetour { detour, rip, below, rax_saved: false, fix_rcx, displaced: true })
+            Some(InDetour { detour, rip, below, rax_above: None, fix_rcx, displaced: true })
         };
         match detour.relocated.map(here) {
             Some(RelocatedPc::At(rip)) => return inside(rip, 0, false),

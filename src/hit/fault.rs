@@ -28,20 +28,21 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
     if signal == libc::SIGSEGV && code == SI_KERNEL && unsafe { trap::take_breakpoint(context) } {
         return;
     }
-    // SAFETY: the kernel's frame.
-    if synchronous && unsafe { recover(signal, info, context) } {
-        return;
-    }
-    // SAFETY: the kernel's frame.
-    if unsafe { actions::hold_back(signal, info) } {
-        return;
-    }
+    // A trap inside a jump, of whoever runs there: it is no fault, also of a user's handler.
     if signal == libc::SIGILL
         && synchronous
         && let Some(copy) = detour::inner(rip)
     {
         // SAFETY: the kernel's frame.
         unsafe { (*context).regs.rip = copy };
+        return;
+    }
+    // SAFETY: the kernel's frame.
+    if synchronous && unsafe { recover(signal, info, context) } {
+        return;
+    }
+    // SAFETY: the kernel's frame.
+    if unsafe { actions::hold_back(signal, info) } {
         return;
     }
     if synchronous && let Some(found) = detour::locate(rip).filter(|found| found.displaced) {

@@ -82,6 +82,15 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             Flow::Continue
         }
         libc::SYS_exit_group => on_exit(hit),
+        libc::SYS_exit => {
+            // A task that was cloned without thread-local data of its own ends nobody's calls.
+            if let Some(thread) = thread::existing()
+                && thread.tid.load(Relaxed) == sys::gettid()
+            {
+                thread.stack.end();
+            }
+            Flow::Continue
+        }
         libc::SYS_close => close(hit, args[0]),
         libc::SYS_close_range => close_range(hit, args),
         libc::SYS_dup2 | libc::SYS_dup3 => {

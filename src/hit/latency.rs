@@ -18,13 +18,13 @@ pub struct LatencyCounts {
 /// All start as zero.
 type Row = [AtomicU64; LatencyCounts::CELLS as usize];
 
-const COUNT: usize = 0;
-const SUM: usize = 1;
-const OWN: usize = 2;
-const MAX: usize = 3;
+pub(super) const COUNT: usize = 0;
+pub(super) const SUM: usize = 1;
+pub(super) const OWN: usize = 2;
+pub(super) const MAX: usize = 3;
 /// The complement of the shortest, so that it is the larger the shorter that is.
-const NOT_MIN: usize = 4;
-const LOG2: usize = 5;
+pub(super) const NOT_MIN: usize = 4;
+pub(super) const LOG2: usize = 5;
 
 impl LatencyCounts {
     /// How many cells it needs.
@@ -34,6 +34,12 @@ impl LatencyCounts {
     #[must_use]
     pub fn new(first: u32) -> Self {
         Self { first, shared: [const { AtomicU64::new(0) }; Self::CELLS as usize] }
+    }
+
+    /// Index of the first of its cells; 0: none.
+    #[must_use]
+    pub const fn first(&self) -> u32 {
+        self.first
     }
 
     /// A call that took `ns`, of which `own_ns` were not spent in followed calls of its own. Counted for

@@ -37,6 +37,8 @@ pub mod output;
 pub mod point;
 pub mod pool;
 pub mod process;
+pub mod quick;
+pub mod quick_log;
 pub mod ranges;
 pub mod returning;
 pub mod returns;

@@ -129,10 +129,21 @@ pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, flow: Flow) -> Option<u64
 ///
 /// # Safety
 /// Called by `uprobe_ret_common` only.
-pub unsafe extern "C-unwind" fn on_return(regs: *mut Regs) {
+pub unsafe extern "C-unwind" fn on_return(image: *mut Regs) {
+    if image.is_aligned() {
+        // SAFETY: the caller's own image.
+        return returned(unsafe { &mut *image });
+    }
+    // The program's stack is aligned to nothing.
+    // SAFETY: as above.
+    let mut regs = unsafe { image.read_unaligned() };
+    returned(&mut regs);
+    // SAFETY: as above.
+    unsafe { image.write_unaligned(regs) };
+}
+
+fn returned(regs: &mut Regs) {
     let now = ticks();
-    // SAFETY: the caller's own image.
-    let regs = unsafe { &mut *regs };
     let stub = stubs::landed(regs.rip);
     regs.rip = stubs::real(stub);
     process::check_fork();

@@ -42,7 +42,7 @@ pub type Open = fn() -> Option<Mapped>;
 static BASE: AtomicUsize = AtomicUsize::new(0);
 static SIZE: AtomicUsize = AtomicUsize::new(0);
 /// Set by [`patch`].
-static BROKEN: AtomicBool = AtomicBool::new(false);
+pub(super) static BROKEN: AtomicBool = AtomicBool::new(false);
 /// What opens it; taken by whoever calls it.
 static OPEN: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -50,11 +50,11 @@ static OPEN: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 #[derive(Default)]
 pub struct Cursor {
     /// Address of its next record; 0: it has no chunk.
-    at: AtomicUsize,
+    pub(super) at: AtomicUsize,
     /// End of the chunk.
-    end: AtomicUsize,
+    pub(super) end: AtomicUsize,
     /// The chunk says whose the next record is.
-    is_named: AtomicBool,
+    pub(super) is_named: AtomicBool,
 }
 
 impl Cursor {
@@ -79,6 +79,33 @@ pub struct Definition {
     id: AtomicU32,
     /// The address it was defined with; 0: none yet.
     address: AtomicU64,
+    /// Bytes of each event, where all are the same; else 0.
+    len: AtomicUsize,
+    /// Such an event's word without the processor; 0: it was not defined.
+    word: AtomicU64,
+}
+
+impl Definition {
+    /// Events from `address` will all have `len` bytes: where the word of such an event will be found.
+    /// `None`: it is defined with another address. Not at a hit.
+    #[must_use]
+    pub fn expect(&'static self, address: u64, len: usize) -> Option<&'static AtomicU64> {
+        let known = self.address.compare_exchange(0, address, SeqCst, SeqCst);
+        if known.is_err_and(|other| other != address) {
+            return None;
+        }
+        self.len.store(len, SeqCst);
+        self.make_word();
+        Some(&self.word)
+    }
+
+    /// After the length, or the id, has become known: whoever is second sees both.
+    fn make_word(&self) {
+        let (len, id) = (self.len.load(SeqCst), self.id.load(SeqCst));
+        if len != 0 && id != 0 {
+            self.word.store(word(len, EVENT, 0, rest(id - 1, 0)), Release);
+        }
+    }
 }
 
 /// What an event says besides its values.
@@ -129,7 +156,7 @@ pub fn forget(open: Open) {
     BROKEN.store(false, Relaxed);
     consumer::all_counted(|consumer| {
         consumer.definition.id.store(0, Relaxed);
-        consumer.definition.address.store(0, Relaxed);
+        consumer.definition.word.store(0, Relaxed);
     });
     OPEN.store(open as *mut (), Release);
 }
@@ -327,7 +354,8 @@ fn define(event: &Happened<'_>, thread: &ThreadState) -> Option<u32> {
     if !commit(cursor, at, len, word(len, PROBE, 0, rest(id, 0))) {
         return None;
     }
-    let _ = definition.id.compare_exchange(0, id + 1, Release, Relaxed);
+    let _ = definition.id.compare_exchange(0, id + 1, SeqCst, Relaxed);
+    definition.make_word();
     Some(id)
 }
 

@@ -12,6 +12,7 @@
 //! put right. So no order of frames loses an event; and no event, lost or not, ever decides where a
 //! function returns to (see [`super::stubs`]).
 
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::consumer::{Consumer, Role};
@@ -19,7 +20,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::ProbePoint;
 use crate::hit::thread::{self, ThreadState};
 use crate::hit::{asm, pool, stubs};
-use crate::regs::Memory;
+use crate::regs::{Memory, Regs};
 use crate::sys;
 
 /// One followed call of one consumer.
@@ -53,11 +54,18 @@ pub struct ReturnInstance {
 }
 
 /// The first of those that one hit began: the others of the frame follow it.
-const FIRST: u8 = 1;
+pub(super) const FIRST: u8 = 1;
 /// Counted as unwound; perhaps it isn't.
 const DOUBTFUL: u8 = 2;
 /// Waits for the second of two returns: whatever its slot holds meanwhile.
 const PINNED: u8 = 4;
+/// In a fork child: begun by a thread that is not there any more. No hit of this process, unless it returns
+/// here after all (a coroutine that went on in another thread).
+const UNCOUNTED: u8 = 8;
+/// Made by [`super::quick`], and `next` is the index of its consumer's first cell.
+pub(super) const QUICK: u8 = 16;
+/// Its time is wanted.
+pub(super) const TIMED: u8 = 32;
 
 impl ReturnInstance {
     /// A new one, of the calling thread.
@@ -96,27 +104,41 @@ impl ReturnInstance {
         }
     }
 
-    /// It returns after all.
-    fn revive(&mut self) {
-        self.flags &= !DOUBTFUL;
+    /// It returns, after all where that was in doubt.
+    fn comes_back(&mut self) {
         let counters = &self.consumer().counters;
-        counters.doubtful.fetch_sub(1, Relaxed);
-        self.consumer().wound_again();
+        if self.is(UNCOUNTED) {
+            counters.hits.add_shared(1);
+        }
+        if self.is(DOUBTFUL) {
+            if self.is(UNCOUNTED) {
+                counters.unwound.fetch_add(1, SeqCst);
+            } else {
+                counters.doubtful.fetch_sub(1, Relaxed);
+            }
+            self.consumer().wound_again();
+        }
+        self.flags &= !(DOUBTFUL | UNCOUNTED);
     }
 
     /// It will not return.
     fn unwind(&mut self) {
-        if self.is(DOUBTFUL) {
-            self.consumer().counters.doubtful.fetch_sub(1, Relaxed);
-        } else {
-            self.consumer().unwound();
+        match (self.is(DOUBTFUL), self.is(UNCOUNTED)) {
+            (true, true) => {}
+            (true, false) => {
+                self.consumer().counters.doubtful.fetch_sub(1, Relaxed);
+            }
+            (false, uncounted) => {
+                self.consumer().unwound();
+                self.consumer().counters.unwound.fetch_sub(u64::from(uncounted), SeqCst);
+            }
         }
         self.release();
     }
 }
 
 /// Bytes of a piece of a thread's stack of instances; a multiple of, and aligned to, itself.
-const CHUNK: usize = 1024;
+pub(super) const CHUNK: usize = 1024;
 const CHUNK_CLASS: u8 = 4;
 const SIZE: usize = size_of::<ReturnInstance>();
 
@@ -212,9 +234,9 @@ impl OwnStack {
 
     /// A frame that seems to be gone.
     fn give_up(&self, instance: &mut ReturnInstance) {
-        // SAFETY: on this thread's own stack, whose pages were in use.
-        let holds = unsafe { std::ptr::read_volatile(instance.slot as *const u64) };
-        if holds != stubs::landing(instance.stub) {
+        // SAFETY: on this thread's own stack, whose pages were in use. It may be aligned to nothing.
+        let word = unsafe { std::ptr::read_volatile(instance.slot as *const [u8; 8]) };
+        if !stubs::holds(u64::from_le_bytes(word), instance.stub) {
             instance.unwind();
             return;
         }
@@ -257,7 +279,12 @@ impl OwnStack {
         self.doubtful.store(self.doubtful.load(Relaxed).saturating_sub(settled), Relaxed);
     }
 
-    /// Everything unwound: the thread is dead.
+    /// The thread ends: what is left won't return.
+    pub fn end(&self) {
+        self.drop_all();
+    }
+
+    /// Everything unwound: the thread is dead, or about to be.
     fn drop_all(&self) {
         while let Some(newest) = self.newest() {
             self.pop();
@@ -507,6 +534,7 @@ fn land_own(
 ) -> bool {
     let stack = &thread.stack;
     let mut found = false;
+    let slot = slot_of_return(stack, slot, stub);
     while let Some(newest) = stack.newest() {
         // SAFETY: in use.
         let (at, to) = unsafe { ((*newest).slot, (*newest).stub) };
@@ -533,15 +561,15 @@ fn land_own(
         // SAFETY: nothing is pushed before they have been fired: they stay as they are.
         let (nested, started) = unsafe { ((*first).nested, (*first).started) };
         if let Some(caller) = stack.newest() {
-            charge(stack, caller, now.saturating_sub(started));
+            // One without a time is charged with what its own calls took.
+            let took = if is_timed(first, newest) { now.saturating_sub(started) } else { nested };
+            charge(stack, caller, took);
         }
         let mut current = first;
         loop {
             // SAFETY: as above.
             let instance = unsafe { &mut *current };
-            if instance.is(DOUBTFUL) {
-                instance.revive();
-            }
+            instance.comes_back();
             fire(instance, nested);
             if std::ptr::eq(current, newest) {
                 break;
@@ -551,6 +579,38 @@ fn land_own(
         found = true;
     }
     found
+}
+
+/// The slot of the frame that returned to `stub`: `below_rsp`, the one below where rsp is now; but a
+/// function that takes arguments off the stack (`ret 16`) has left rsp further up.
+fn slot_of_return(stack: &OwnStack, below_rsp: u64, stub: u32) -> u64 {
+    let mut nearest = below_rsp;
+    for instance in stack.iter() {
+        // SAFETY: in use.
+        let (at, to) = unsafe { ((*instance).slot, (*instance).stub) };
+        if at > below_rsp || (at == below_rsp && to == stub) {
+            return if at == below_rsp { at } else { nearest };
+        }
+        if to == stub {
+            nearest = at;
+        }
+    }
+    nearest
+}
+
+/// Whether anybody wants the time of the frame whose instances are those from `first` to `last`.
+fn is_timed(first: *mut ReturnInstance, last: *mut ReturnInstance) -> bool {
+    let mut current = first;
+    loop {
+        // SAFETY: not overwritten yet.
+        if unsafe { (*current).consumer() }.latency.is_some() {
+            return true;
+        }
+        if std::ptr::eq(current, last) {
+            return false;
+        }
+        current = next_above(current);
+    }
 }
 
 /// The frame of `newest` called what took `ticks`.
@@ -568,37 +628,57 @@ fn charge(stack: &OwnStack, newest: *mut ReturnInstance, ticks: u64) {
     unsafe { (*first).nested += ticks };
 }
 
-/// At the end of the process, or of a thread: gives up what has certainly not returned and never will.
-/// `live` holds the slots of the calling thread's frames that are still there, where that is known.
-pub fn sweep(live: Option<&dyn Fn(u64) -> bool>) {
+/// At the end of the process: gives up what has certainly not returned and never will. `here` says where
+/// the calling thread is.
+pub fn sweep(here: &Regs) {
     let me = asm::thread_pointer().cast_const();
     for state in thread::all() {
         if std::ptr::eq(state, me) {
-            if let Some(live) = live {
-                sweep_own(&state.stack, live);
-            }
+            sweep_own(&state.stack, here);
             continue;
         }
-        let tid = state.tid.load(Acquire);
-        if tid > 0 && !sys::thread_exists(super::process::pid(), tid) {
+        let (pid, tid) = (super::process::pid(), state.tid.load(Acquire));
+        let has_ended = !sys::thread_exists(pid, tid) || (tid == pid && sys::main_thread_has_ended());
+        if tid > 0 && has_ended {
             state.stack.drop_all();
         }
     }
     foreign::sweep();
 }
 
-/// Takes those out of the middle whose frame is gone.
-fn sweep_own(stack: &OwnStack, live: &dyn Fn(u64) -> bool) {
-    for instance in stack.iter() {
+/// Those whose frame is not among those the thread is in. Both go up the stack: the newest instance
+/// and the innermost frame first.
+fn sweep_own(stack: &OwnStack, here: &Regs) {
+    let mut instances = stack.iter().peekable();
+    let mut give_up_below = |slot: u64| {
         // SAFETY: in use, and ours.
-        let instance = unsafe { &mut *instance };
-        if !instance.is(DOUBTFUL) && !live(instance.slot) {
-            instance.unwind();
-            // It stays in its place; what was done must not be done again.
-            instance.consumer().counters.doubtful.fetch_add(1, Relaxed);
-            instance.flags |= DOUBTFUL;
+        while let Some(instance) = instances.next_if(|instance| unsafe { (**instance).slot } < slot) {
+            // SAFETY: as above.
+            let instance = unsafe { &mut *instance };
+            if !instance.is(DOUBTFUL) {
+                instance.unwind();
+                // It stays in its place; what was done must not be done again.
+                instance.consumer().counters.doubtful.fetch_add(1, Relaxed);
+                instance.flags |= DOUBTFUL;
+            }
         }
-    }
+        // SAFETY: as above.
+        while instances.next_if(|instance| unsafe { (**instance).slot } == slot).is_some() {}
+        instances.peek().is_some()
+    };
+    give_up_below(here.rsp);
+    let mut reached = here.rsp;
+    super::stack::each_caller(here, |caller| {
+        // A frame of another stack (a handler's, a coroutine's) says nothing about this one.
+        if !stack.contains(caller.rsp) {
+            return true;
+        }
+        reached = caller.rsp;
+        // Between two frames nothing is alive; what a landing stands for is.
+        stubs::containing(caller.found).is_none() || give_up_below(caller.rsp.wrapping_sub(8))
+    });
+    // Where the walk ended early, what lies above may be alive.
+    give_up_below(reached.wrapping_sub(8));
 }
 
 /// In a fork child, before the counts are reset: other threads are not there any more, and nobody is
@@ -606,15 +686,31 @@ fn sweep_own(stack: &OwnStack, live: &dyn Fn(u64) -> bool) {
 pub fn after_fork_drop() {
     let me = asm::thread_pointer().cast_const();
     foreign::unlock_all();
-    for state in thread::all().filter(|state| !std::ptr::eq(*state, me)) {
-        state.stack.drop_all();
+    let (mut tid_before, tid_now) = (0, sys::gettid() as u32);
+    for state in thread::all() {
+        if !std::ptr::eq(state, me) {
+            state.stack.drop_all();
+            continue;
+        }
+        tid_before = state.tid.load(Relaxed) as u32;
+        for instance in state.stack.iter() {
+            // SAFETY: in use.
+            unsafe { (*instance).tid = tid_now };
+        }
     }
+    foreign::each(|instance| {
+        if instance.tid == tid_before {
+            instance.tid = tid_now;
+        } else if matches!(instance.consumer().role, Role::Event(_)) {
+            instance.flags |= UNCOUNTED;
+        }
+    });
 }
 
 /// In a fork child, after the counts were reset: the calls under way are its own.
 pub fn after_fork_count() {
     let count = |instance: &ReturnInstance| {
-        if matches!(instance.consumer().role, Role::Event(_)) {
+        if matches!(instance.consumer().role, Role::Event(_)) && !instance.is(UNCOUNTED) {
             let counters = &instance.consumer().counters;
             counters.hits.add_shared(1);
             if instance.is(DOUBTFUL) {
@@ -629,7 +725,18 @@ pub fn after_fork_count() {
             count(unsafe { &*instance });
         }
     }
-    foreign::each(count);
+    foreign::each(|instance| count(instance));
 }
 
 mod foreign;
+
+/// Where things are, for [`super::quick`].
+pub(super) const TOP: usize = offset_of!(OwnStack, top);
+pub(super) const LOW: usize = offset_of!(OwnStack, low);
+pub(super) const HIGH: usize = offset_of!(OwnStack, high);
+pub(super) const DOUBTS: usize = offset_of!(OwnStack, doubtful);
+pub(super) const CHUNK_BELOW: usize = offset_of!(Chunk, below);
+pub(super) const NEXT: usize = offset_of!(ReturnInstance, next);
+pub(super) const BYTES: usize = offset_of!(ReturnInstance, bytes);
+pub(super) const FLAGS: usize = offset_of!(ReturnInstance, flags);
+pub(super) const TID: usize = offset_of!(ReturnInstance, tid);

@@ -48,13 +48,10 @@ pub fn cover(start: u64, end: u64) {
     let low = LOW.load(Relaxed);
     let high = if SPAN.load(Relaxed) == 0 { end } else { low + SPAN.load(Relaxed) };
     let (new_low, new_high) = (low.min(start), high.max(end));
-    // Between the two stores the envelope is too small or too large, never wrong for long; nobody
-    // runs in the new place yet. Zero span first keeps it from reaching beyond both.
-    if new_low < low {
-        SPAN.store(0, SeqCst);
-    }
-    LOW.store(new_low, SeqCst);
+    // Readers load LOW first. Whatever they get of the two, it covers what was covered before: too much is
+    // a look in vain, too little would be a trap of ours that nobody knows.
     SPAN.store(new_high - new_low, SeqCst);
+    LOW.store(new_low, SeqCst);
 }
 
 /// Every arena. Signal-safe.
@@ -68,7 +65,7 @@ pub fn arenas() -> impl Iterator<Item = &'static Arena> {
 /// Whose slot `rip` is in. Signal-safe.
 #[must_use]
 pub fn owner(rip: u64) -> Option<&'static ProbePoint> {
-    if rip.wrapping_sub(LOW.load(Relaxed)) >= SPAN.load(Relaxed) {
+    if rip.wrapping_sub(LOW.load(Acquire)) >= SPAN.load(Relaxed) {
         return None;
     }
     let arena = arenas().find(|arena| rip.wrapping_sub(arena.base) < (arena.slots * SLOT_SIZE) as u64)?;

@@ -4,7 +4,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::{objects, slots, stubs};
 use crate::insn::slot::SlotPc;
 use crate::regs::{Memory, Regs};
-use crate::unwind::{self, World};
+use crate::unwind::{self, Caller, World};
 
 struct Process;
 
@@ -41,4 +41,34 @@ impl World for Process {
 /// The return addresses of the code at `regs`, innermost first; how many were found. Signal-safe.
 pub fn callers(regs: &Regs, out: &mut [u64]) -> usize {
     unwind::walk(regs, &Process, out)
+}
+
+/// Gives the frames that `regs` were called from to `visit`, innermost first. Signal-safe.
+pub fn each_caller(regs: &Regs, visit: impl FnMut(Caller) -> bool) {
+    unwind::each(regs, &Process, visit);
+}
+
+/// The registers that tell where the calling function's caller is.
+#[inline(always)]
+#[must_use]
+pub fn here() -> Regs {
+    let mut regs = Regs::default();
+    // SAFETY: reads registers.
+    unsafe {
+        std::arch::asm!(
+            "lea {0}, [rip]",
+            "mov [{1} + 128], {0}",
+            "mov [{1} + 120], rsp",
+            "mov [{1} + 80], rbp",
+            "mov [{1} + 88], rbx",
+            "mov [{1} + 32], r12",
+            "mov [{1} + 40], r13",
+            "mov [{1} + 48], r14",
+            "mov [{1} + 56], r15",
+            out(reg) _,
+            in(reg) &raw mut regs,
+            options(nostack, preserves_flags)
+        );
+    }
+    regs
 }

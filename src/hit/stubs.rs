@@ -83,8 +83,10 @@ global_asm!(
     // Saves the general registers, the flags and xmm0-15 as Regs has them; calls on_return. Nothing in
     // there executes AVX, so the upper halves stay as they are. [rsp] = stub + 11.
     ".p2align 4",
-    ".type uprobe_ret_common,@function",
-    "uprobe_ret_common:",
+    ".globl uprobe_ret_slow",
+    ".hidden uprobe_ret_slow",
+    ".type uprobe_ret_slow,@function",
+    "uprobe_ret_slow:",
     ".cfi_startproc",
     "lea rsp, [rsp - 8]", // the cell for the real address; push would do, but it would write there
     ".cfi_adjust_cfa_offset 8",
@@ -241,7 +243,7 @@ global_asm!(
     ".cfi_adjust_cfa_offset -8",
     "jmp 2b",
     ".cfi_endproc",
-    ".size uprobe_ret_common, . - uprobe_ret_common",
+    ".size uprobe_ret_slow, . - uprobe_ret_slow",
     // Written by hand: .cfi_escape can't carry the link-time distance.
     ".section .eh_frame,\"a\",@unwind",
     ".p2align 3",
@@ -295,7 +297,7 @@ struct Entry {
 }
 
 /// Cells of the hash: index + 1 of a stub; 0 is empty. Cells are never emptied.
-static CELLS: [AtomicU32; 2 * STUBS] = [const { AtomicU32::new(0) }; 2 * STUBS];
+pub(super) static CELLS: [AtomicU32; 2 * STUBS] = [const { AtomicU32::new(0) }; 2 * STUBS];
 static USED: AtomicU32 = AtomicU32::new(0);
 
 fn pool() -> u64 {
@@ -319,6 +321,15 @@ pub fn landing(stub: u32) -> u64 {
 #[must_use]
 pub fn start(stub: u32) -> u64 {
     pool() + u64::from(stub) * STUB_SIZE
+}
+
+/// Whether `word`, found in a slot, says that the frame is still to return there: it is the landing, or
+/// what the landing has pushed in its place on the way to [`super::returns::on_return`].
+#[inline]
+#[must_use]
+pub fn holds(word: u64, stub: u32) -> bool {
+    let landing = landing(stub);
+    word == landing || word == landing + (LANDED - LANDING)
 }
 
 /// The real return address behind a stub.

@@ -14,7 +14,8 @@ static WIDTH: AtomicU32 = AtomicU32::new(0);
 /// 1: XGETBV with rcx = 1 says which state is in use.
 static TELLS_USE: AtomicU32 = AtomicU32::new(0);
 
-/// Asks the processor. Called once, before the first return probe is armed.
+/// Asks the processor. Called before the first return probe is armed and the first jump
+/// written.
 pub fn start() {
     const AVX: u64 = 0b110;
     const AVX512: u64 = 0b1110_0110;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::elf::{ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::c_structs::{CUprobe, FLAG_DISABLED};
+use crate::hit::c_structs::{CUprobe, FLAG_DISABLED, FLAG_INT3};
 use crate::hit::consumer::Role;
 use crate::probe::denied;
 
@@ -47,6 +47,13 @@ impl ApiProbe {
     pub fn starts_enabled(&self) -> bool {
         // SAFETY: registered: the struct is there.
         self.up().is_some_and(|up| unsafe { (*up).flags.load(Relaxed) } & FLAG_DISABLED == 0)
+    }
+
+    /// Whether it must not be a jump.
+    #[must_use]
+    pub fn wants_int3(&self) -> bool {
+        // SAFETY: registered: the struct is there.
+        self.up().is_some_and(|up| unsafe { (*up).flags.load(Relaxed) } & FLAG_INT3 != 0)
     }
 
     /// Why it can't be at a place that others can be at.

@@ -7,7 +7,7 @@ use crate::addr::RuntimeAddr;
 use crate::code::Neighbourhood;
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_PENDING};
+use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_OPTIMIZED, FLAG_PENDING};
 use crate::hit::consumer::{Consumer, ConsumerList, Role};
 use crate::hit::detour::JUMP_LEN;
 use crate::hit::memory::SafeMemory;
@@ -99,6 +99,13 @@ impl Registry {
         displaced: insn::DisplacedInsn,
         module: &Module,
     ) -> Result<&'static ProbePoint, Refusal> {
+        // Unloaded, and loaded again at the same address: what was made for it is as it was. Programs that
+        // load and unload for ever don't make us grow.
+        if let Some(known) = point::lookup(displaced.at).filter(|known| known.displaced == displaced) {
+            known.optimized.store(false, Release);
+            known.gone.store(false, Release);
+            return Ok(known);
+        }
         let near = Neighbourhood { low: module.low, high: module.high };
         let slot = match displaced.way {
             Way::Emulate(_) => 0,
@@ -155,7 +162,8 @@ impl Registry {
     pub(super) fn publish_addresses(&self, first_request: usize, first_instance: usize) {
         for instance in self.instances.iter().skip(first_instance).flatten() {
             let Some(up) = instance.consumer().role.up() else { continue };
-            let mut flags = 0;
+            // SAFETY: registered: the struct is there.
+            let mut flags = unsafe { (*up).flags.load(Relaxed) } & FLAG_INT3;
             if instance.consumer().crash_signal.load(Acquire) != 0 {
                 flags |= FLAG_DISABLED | FLAG_GONE;
             }
@@ -165,8 +173,11 @@ impl Registry {
             if instance.points.is_empty() {
                 flags |= FLAG_PENDING;
             }
+            if instance.points.first().is_some_and(|point| point.optimized.load(Relaxed)) {
+                flags |= FLAG_OPTIMIZED;
+            }
             let at = instance.points.first().map_or(0, |point| point.at);
-            // SAFETY: registered: the struct is there, and these fields are ours to write.
+            // SAFETY: as above; these fields are ours to write.
             unsafe {
                 (*up).addr = at as *mut libc::c_void;
                 (*up).flags.store(flags, Relaxed);

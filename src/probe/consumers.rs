@@ -43,9 +43,15 @@ pub fn of_spec(
     }
     if spec.kind == Kind::Call {
         ticks::calibrate();
-        consumer.latency = Some(Box::new(LatencyCounts::new(cells::take(LatencyCounts::CELLS))));
     }
-    consumer.counters.use_event_cells(cells::take(Counters::EVENT_CELLS));
+    let times = if spec.kind == Kind::Call { LatencyCounts::CELLS } else { 0 };
+    // The times behind the counts: compiled code knows where they are.
+    let first = cells::take(Counters::EVENT_CELLS + times);
+    consumer.counters.use_event_cells(first);
+    if spec.kind == Kind::Call {
+        let times = if first == 0 { 0 } else { first + Counters::EVENT_CELLS };
+        consumer.latency = Some(Box::new(LatencyCounts::new(times)));
+    }
     Ok(consumer)
 }
 
@@ -63,6 +69,7 @@ pub fn of_api(
 ) -> Result<Consumer, Refusal> {
     api.refusal(file, resolved).map_or(Ok(()), Err)?;
     let mut consumer = Consumer::new(api.role(), name.to_owned(), at.to_owned());
+    consumer.only_int3 = api.wants_int3();
     if let ApiProbe::Return(up) = api {
         // SAFETY: registered: the struct is there.
         let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };

@@ -70,6 +70,16 @@ const TABLE: &[Group] = &[
         why: "it reads the code behind its return address, and runs its caller on another stack",
         names: &["__morestack"],
     },
+    Group {
+        objects: ANY,
+        why: "an unwinder starts from the frame it returns to, when that frame has made other calls since",
+        names: &["unw_getcontext", "__unw_getcontext", "_Ux86_64_getcontext", "uw_init_context_1"],
+    },
+    Group {
+        objects: ANY,
+        why: "it shows the frames from its caller's on, and backtrace(3) leaves out the first, its own",
+        names: &["_Unwind_Backtrace"],
+    },
     // What lies on top of the stack at its first instruction is no return address.
     Group {
         objects: ANY,

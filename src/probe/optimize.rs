@@ -17,13 +17,21 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 
-use crate::addr::{LinkAddr, RuntimeAddr};
-use crate::elf::{Bounds, BoundsFrom};
+use crate::addr::RuntimeAddr;
+use crate::code::Usage;
+use crate::elf::Extent;
 use crate::error::NotOptimized;
+use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::consumer::{Consumer, Role, Side};
-use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::counters::Counters;
+use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
-use crate::insn::{Code, WINDOW_TEXT, Window, WindowText, relocate};
+use crate::hit::quick::Quick;
+use crate::hit::quick_log::QuickLog;
+use crate::hit::{ticks, vectors};
+use crate::insn::{
+    Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
+};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -37,10 +45,12 @@ const MAX_DISPLACED: u64 = 19;
 /// Whether SYNC_CORE barriers can be had: 0 not asked, 1 yes, 2 no.
 static BARRIERS: AtomicU32 = AtomicU32::new(0);
 
-/// Asks for SYNC_CORE barriers; cheap while there is one thread.
+/// Asks for SYNC_CORE barriers, and what else jumps need; cheap while there is one thread.
 pub fn register_barriers() -> bool {
     if BARRIERS.load(Acquire) == 0 {
         let given = sys::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE).is_ok();
+        // No signal frame keeps the vector registers while handlers run.
+        vectors::start();
         BARRIERS.store(if given { 1 } else { 2 }, Release);
     }
     BARRIERS.load(Acquire) == 1
@@ -58,14 +68,23 @@ struct Made {
 }
 
 impl Registry {
+    /// What detours take, those of places that are not probed any more included: they are never freed.
+    #[must_use]
+    pub fn detour_usage(&self) -> Usage {
+        self.detours.usage()
+    }
+
     /// Optimizes those of `points` that can be; the others get their reason.
     pub(super) fn optimize(&mut self, points: &[&'static ProbePoint]) {
         let mut made = Vec::new();
+        let mut planner = Planner::default();
+        // The program maps and unmaps between our batches.
+        self.detours.forget_maps();
         for point in points {
             if point.optimized.load(Relaxed) || !point.armed.load(Relaxed) || point.gone.load(Relaxed) {
                 continue;
             }
-            match self.make_detour(point) {
+            match self.make_detour(point, &mut planner) {
                 Ok(detour) => made.push(Made { point, detour }),
                 Err(reason) => {
                     self.not_optimized.insert(point.at, reason);
@@ -78,13 +97,20 @@ impl Registry {
         if self.detours.flush(&mut self.poker).is_err() {
             return;
         }
+        for Made { point, detour } in &made {
+            let known = self.made_detours.entry(point.at).or_default();
+            // Once: one that serves again is known already.
+            if !known.iter().any(|other| std::ptr::eq(*other, *detour)) {
+                known.push(detour);
+                detour::publish(detour);
+            }
+        }
         self.write_jumps(&made);
     }
 
     /// The three steps. What can't be written stays as the step before left it, which is right, if slower.
     fn write_jumps(&mut self, made: &[Made]) {
         for Made { point, detour } in made {
-            detour::publish(detour);
             point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
             point.optimized.store(true, SeqCst);
         }
@@ -111,6 +137,7 @@ impl Registry {
         for Made { point, detour } in made.iter().filter(|made| !failed.contains(&made.point.at)) {
             if self.write_bytes(point.at, &detour.jump, |offset| offset == 0) {
                 self.not_optimized.remove(&point.at);
+                tell(point, true);
             }
         }
         barrier();
@@ -138,7 +165,8 @@ impl Registry {
     pub(super) fn deoptimize_for(&mut self, points: &[&'static ProbePoint]) {
         let mut wrong: Vec<&'static ProbePoint> = Vec::new();
         for point in points {
-            let stays = || has_listener(point) && may_jump(point).is_ok();
+            let fits = |detour: &Detour| is_made_for(detour, point);
+            let stays = || has_listener(point) && may_jump(point).is_ok() && point.detour().is_some_and(fits);
             if point.optimized.load(Relaxed) && !stays() {
                 wrong.push(point);
             }
@@ -192,90 +220,223 @@ impl Registry {
         barrier();
         for (point, _) in jumps {
             point.optimized.store(false, SeqCst);
+            tell(point, false);
         }
     }
 
     /// Everything about a jump at `point` but the jump.
-    fn make_detour(&mut self, point: &'static ProbePoint) -> Result<&'static Detour, NotOptimized> {
+    fn make_detour(
+        &mut self,
+        point: &'static ProbePoint,
+        planner: &mut Planner,
+    ) -> Result<&'static Detour, NotOptimized> {
         let follows = may_jump(point)?;
         if !register_barriers() {
             return Err(NotOptimized::NoBarriers);
         }
         let text = read_text(point.at, WINDOW_TEXT);
-        if let Some(known) = point.detour()
-            && known.follows >= follows
-            && text.starts_with(&known.original[..known.relocated.displaced_len().min(JUMP_LEN)])
-        {
-            return Ok(known);
-        }
-        let (code_len, room) = self.extent(point.at);
-        let window = WindowText { bytes: &text, at: point.at, code_len, room, targets: &[] };
-        let window = Window::plan(&window).map_err(NotOptimized::Window)?;
+        let (window, is_entry) = self.plan(point.at, &text, planner).map_err(NotOptimized::Window)?;
         for inside in 1..window.displaced_len() as u64 {
             let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
             if let Some(other) = other {
                 return Err(NotOptimized::AnotherProbe { at: other.at });
             }
         }
+        let cell = counted(point);
+        // One that was made for the same code and the same use. The code may have been unloaded and be there
+        // again, the probes registered anew; other code may have come in its place.
+        let made_before = self.made_detours.get(&point.at).into_iter().flatten().find(|made| {
+            std::ptr::eq(made.point, point)
+                && made.follows >= follows
+                && is_made_for(made, point)
+                && made.window == window
+                && text.starts_with(&made.displaced)
+        });
+        if let Some(detour) = made_before {
+            return Ok(detour);
+        }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let sequence: &[u8] = if follows { &FOLLOWING } else { &PLAIN };
-        let trial = build(&window, &text, point.at, point.at, sequence)?;
+        let counting = cell.map(|cell| Counting {
+            cell,
+            red_zone: !is_entry,
+            flags: !flags_are_dead(&text, point.at, is_entry),
+        });
+        let plan = Plan { window: &window, text: &text, at: point.at, follows, counting };
+        let trial = plan.build(point.at)?;
         let len = HEAD + trial.0.len();
-        let placed = self.detours.take(&window, HEAD, len).ok_or(NotOptimized::NoRoom)?;
+        let head = HEAD + if counting.is_some() { COUNTING_ENTRY } else { 0 };
+        let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
         let start = placed.at + HEAD as u64;
-        let (code, relocated) = build(&window, &text, point.at, start, sequence)?;
-        let detour: &'static mut Detour = Box::leak(Box::new(Detour {
+        let (code, relocated) = plan.build(start)?;
+        let is_free = is_entry && flags_are_dead(&text, point.at, true);
+        let quick = timed(point).filter(|_| is_free);
+        let log = quick_log(point).filter(|_| is_free).unwrap_or(QuickLog::NONE);
+        let quick = quick
+            .map_or(Quick::NONE, |(consumer, first)| Quick::new(consumer, point, relocated.new_at(), first));
+        let detour: &'static Detour = Box::leak(Box::new(Detour {
+            quick,
+            log,
             point,
             start,
-            entry: start,
+            entry: placed.at + head as u64,
             end: start + code.len() as u64,
             relocated,
             follows,
+            counting,
             jump: placed.jump,
             original: window.original(),
+            displaced: text[..window.displaced_len()].into(),
+            window,
             traps: placed.traps,
             next: [AtomicPtr::default(), AtomicPtr::default()],
         }));
-        let mut bytes = detour::head(detour, point.at).to_vec();
+        let mut bytes = detour::head(detour).to_vec();
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, bytes);
         Ok(detour)
     }
 
-    /// How far the code of the function reaches from `at`, and how far there is nothing else.
-    fn extent(&mut self, at: u64) -> (usize, usize) {
+    /// The window at `at`, from the program's own bytes and what its file says of the surroundings; and whether
+    /// a function begins there.
+    fn plan(&mut self, at: u64, text: &[u8], planner: &mut Planner) -> Result<(Window, bool), WindowRefusal> {
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else { return (WINDOW_TEXT, WINDOW_TEXT) };
-        let link = RuntimeAddr(at).link(module.bias);
-        let Some(bounds) = file.bounds_at(link) else { return (WINDOW_TEXT, WINDOW_TEXT) };
-        let after = file.bounds_at(bounds.end).map_or(bounds.end, |next| gap_end(&next, bounds.end));
-        let distance = |end: LinkAddr| end.0.saturating_sub(link.0) as usize;
-        (distance(bounds.end), distance(after))
+        let (Some(module), Some(file)) = (module, file) else {
+            return Ok((planner.plan(text, at, None)?, false));
+        };
+        let extent = Extent::at(&file, RuntimeAddr(at).link(module.bias));
+        let surroundings = extent.map(|extent| Surroundings {
+            function: extent.start.at(module.bias).0,
+            text: extent.text,
+            code_len: extent.code_len,
+            room: extent.room,
+        });
+        Ok((planner.plan(text, at, surroundings.as_ref())?, extent.is_some_and(|extent| extent.is_entry)))
     }
 }
 
-/// Where the gap that begins at `end` ends; `next` is what covers that address.
-fn gap_end(next: &Bounds, end: LinkAddr) -> LinkAddr {
-    match next.from {
-        BoundsFrom::Symbol | BoundsFrom::Fde => end,
-        _ => next.end,
-    }
-}
-
-/// The code of a detour at `start`, and where the displaced instructions are in it.
-fn build(
-    window: &Window,
-    text: &[u8],
+/// What a detour is made from.
+struct Plan<'a> {
+    window: &'a Window,
+    text: &'a [u8],
     at: u64,
-    start: u64,
-    sequence: &[u8],
-) -> Result<(Code, crate::insn::Relocated), NotOptimized> {
-    let mut code = Code::new(start);
-    code.append(sequence).map_err(|_| NotOptimized::NoRoom)?;
-    let relocated = relocate(text, at, window.insn_count(), &mut code).map_err(NotOptimized::Relocate)?;
-    code.append_jump(relocated.next()).map_err(|_| NotOptimized::NoRoom)?;
-    Ok((code, relocated))
+    follows: bool,
+    counting: Option<Counting>,
+}
+
+impl Plan<'_> {
+    /// The code of the detour at `start`, and where the displaced instructions are in it.
+    fn build(&self, start: u64) -> Result<(Code, Relocated), NotOptimized> {
+        let full = |_| NotOptimized::NoRoom;
+        let mut code = Code::new(start);
+        code.append(if self.follows { &FOLLOWING } else { &PLAIN }).map_err(full)?;
+        if let Some(counting) = &self.counting {
+            // The way out has counted: it goes past the entry.
+            let (bytes, len) = counting.code(start + COUNTING_ENTRY as u64, start);
+            code.append(&[0xe9]).map_err(full)?;
+            code.append(&(len as u32).to_le_bytes()).map_err(full)?;
+            code.append(&bytes[..len]).map_err(full)?;
+        }
+        let relocated = relocate(self.text, self.at, self.window.insn_count(), &mut code)
+            .map_err(NotOptimized::Relocate)?;
+        code.append_jump(relocated.next()).map_err(full)?;
+        Ok((code, relocated))
+    }
+}
+
+/// Whether what is compiled into it is what the place wants.
+fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
+    let wanted = timed(point).map_or(0, |(_, first)| first);
+    // One that could not be quick for the sake of the flags is not tried again.
+    let fits = detour.quick.first == wanted
+        || (!detour.quick.is_some() && wanted == 0)
+        || (!detour.quick.is_some() && detour.follows);
+    let logs = logged(point).is_some_and(|(consumer, _)| detour.log.is_of(consumer));
+    // Here too.
+    fits && (logs || !detour.log.is_some()) && detour.counting.map(|counting| counting.cell) == counted(point)
+}
+
+/// The one consumer that only counts and times calls, and where its cells begin.
+fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
+    let [consumer] = list.all.as_slice() else { return None };
+    // SAFETY: listed consumers are alive; a config's live for ever.
+    let consumer: &'static Consumer = unsafe { &**consumer };
+    let Role::Event(event) = &consumer.role else { return None };
+    let first = consumer.counters.hits.cell()?;
+    let has_times = match &consumer.latency {
+        Some(latency) => latency.first() == first + Counters::EVENT_CELLS,
+        None => true,
+    };
+    let only_counts = event.side != Side::Entry
+        && !event.log
+        && event.plugins.is_empty()
+        && event.program.is_empty()
+        && consumer.sample == 1
+        && consumer.limit == 0
+        && consumer.maxactive == 0
+        && !consumer.returns_twice;
+    let has_counter = ticks::TICKS_ARE_TSC.load(Relaxed) != 0;
+    (only_counts && has_times && has_counter).then_some((consumer, first))
+}
+
+/// The one consumer that does nothing but log registers, and the cell of its hits.
+fn logged(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
+    let [consumer] = list.all.as_slice() else { return None };
+    // SAFETY: listed consumers are alive; a config's live for ever.
+    let consumer: &'static Consumer = unsafe { &**consumer };
+    let Role::Event(event) = &consumer.role else { return None };
+    let only_logs = event.side == Side::Entry
+        && event.log
+        && event.plugins.is_empty()
+        && event.program.registers().is_some()
+        && consumer.sample == 1
+        && consumer.limit == 0;
+    only_logs.then_some((consumer, consumer.counters.hits.cell()?))
+}
+
+/// What a detour of such a place needs.
+fn quick_log(point: &ProbePoint) -> Option<QuickLog> {
+    let (consumer, cell) = logged(point)?;
+    let Role::Event(event) = &consumer.role else { return None };
+    QuickLog::new(consumer, point, cell, event.program.registers()?)
+}
+
+/// The cell in which hits are counted by compiled code: one consumer, which does nothing else.
+fn counted(point: &ProbePoint) -> Option<u32> {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
+    let [consumer] = list.all.as_slice() else { return None };
+    // SAFETY: listed consumers are alive.
+    let consumer: &Consumer = unsafe { &**consumer };
+    let Role::Event(event) = &consumer.role else { return None };
+    let only_counts = event.side == Side::Entry
+        && !event.log
+        && event.plugins.is_empty()
+        && event.program.is_empty()
+        && consumer.sample == 1
+        && consumer.limit == 0;
+    consumer.counters.hits.cell().filter(|_| only_counts)
+}
+
+/// The C API's out-flag.
+fn tell(point: &ProbePoint, optimized: bool) {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let Some(list) = (unsafe { point.consumers.load(Acquire).as_ref() }) else { return };
+    for consumer in &list.all {
+        // SAFETY: listed consumers are alive.
+        let Some(up) = (unsafe { (**consumer).role.up() }) else { continue };
+        // SAFETY: registered: the struct is there.
+        let flags = unsafe { &(*up).flags };
+        if optimized {
+            flags.fetch_or(FLAG_OPTIMIZED, Relaxed);
+        } else {
+            flags.fetch_and(!FLAG_OPTIMIZED, Relaxed);
+        }
+    }
 }
 
 /// Whether everybody at the place is content with a jump, and whether one of them follows returns.

@@ -8,6 +8,7 @@ use crate::elf::{ElfFile, FileId};
 use crate::error::{NotOptimized, Refusal};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
+use crate::hit::detour::Detour;
 use crate::place::Place;
 use crate::probe::frames;
 use crate::probe::instance::{Instance, Maker, Request};
@@ -32,6 +33,8 @@ pub struct Registry {
     pub(super) poker: Poker,
     pub(super) arenas: Arenas,
     pub(super) detours: DetourSpace,
+    /// All that were made, by their place: never freed, used again.
+    pub(super) made_detours: FixedHashMap<u64, Vec<&'static Detour>>,
     pub(super) retirement: Retirement,
     /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
     pub(super) unrelocated: Vec<Module>,
@@ -60,6 +63,7 @@ impl Registry {
             poker: Poker::new(),
             arenas: Arenas::default(),
             detours: DetourSpace::default(),
+            made_detours: FixedHashMap::default(),
             retirement: Retirement::default(),
             unrelocated: Vec::new(),
             not_optimized: FixedHashMap::default(),

@@ -62,6 +62,7 @@ pub fn find(registry: &mut Registry) -> Gates {
             gates.others.push((at, number));
         }
     }
+    gates.others.extend(thread_ends(&libc, &file).map(|at| (at, libc::SYS_exit)));
     if gates.exit.is_none() {
         say(Level::Warn, "no report at _exit: libc has no such symbol");
     }
@@ -141,6 +142,31 @@ fn sites(module: &Module, file: &ElfFile, gated: &[i64]) -> Vec<(u64, i64)> {
         }
     }
     found
+}
+
+/// Where libc ends a thread: `for (;;) exit(0)`, which every gcc so far makes a loop of eight bytes with the
+/// number in a register. Where it isn't found, a thread's end is noticed later, as a killed one's is.
+fn thread_ends<'a>(module: &'a Module, file: &'a ElfFile) -> impl Iterator<Item = u64> + 'a {
+    const XOR_EDI_EDI_MOV_EAX: [u8; 3] = [0x31, 0xFF, 0x89];
+    const SYSCALL_AGAIN: [u8; 4] = [0x0F, 0x05, 0xEB, 0xF8];
+    const WINDOW: usize = 24;
+    let executable = file.load_segments().iter().filter(|segment| segment.executable);
+    executable.flat_map(move |segment| {
+        let text = file.bytes_at(segment.link, segment.file_size as usize);
+        memchr::memmem::find_iter(text, &SYSCALL_AGAIN).filter_map(move |at| {
+            let head = text.get(at.checked_sub(4)?..at)?;
+            // mov eax, r32: to eax from the register in the middle bits.
+            let from = head[3] >> 3 & 7;
+            if head[..3] != XOR_EDI_EDI_MOV_EAX || head[3] & 0xC7 != 0xC0 {
+                return None;
+            }
+            let mut number = [MOV_EAX + from, 0, 0, 0, 0];
+            number[1..].copy_from_slice(&(libc::SYS_exit as u32).to_le_bytes());
+            let before = text.get(at.saturating_sub(WINDOW)..at)?;
+            memchr::memmem::find(before, &number)?;
+            Some(segment.link.add(at as u64).at(module.bias).0)
+        })
+    })
 }
 
 /// The gated number that a `syscall` at `text[at..]` certainly makes.

@@ -8,7 +8,7 @@ use crate::config::{Kind as ConfigKind, SummaryFormat};
 use crate::error::Refusal;
 use crate::hit::consumer::Consumer;
 use crate::hit::point::ProbePoint;
-use crate::hit::{clock, output, process, shadow};
+use crate::hit::{clock, output, process, shadow, stack};
 use crate::insn::Way;
 use crate::probe::{Instance, Maker, Registry, Request, State as ProbeState, lock};
 use crate::runtime::files;
@@ -26,8 +26,9 @@ pub fn finish() {
         return;
     }
     timebase::warn_of_drift();
+    let here = stack::here();
     let done = lock::with_some_patience(|registry| {
-        shadow::sweep(None);
+        shadow::sweep(&here);
         let text = render(registry, settings.summary.format);
         match &settings.summary.path {
             None => output::write_stderr(text.as_bytes()),

@@ -541,6 +541,6 @@ fn report_refusals(registry: &Registry, strictness: Strictness) -> bool {
             }
         }
     }
-    say(Level::Info, &format!("{armed} places armed"));
+    say(Level::Info, &format!("{armed} places armed; {}", registry.detour_usage()));
     any
 }

@@ -49,7 +49,14 @@ fn on_change(_hit: &mut Hit<'_>) -> Flow {
     if unsafe { std::ptr::read_volatile(&raw const debug.state) } != RT_CONSISTENT {
         return Flow::Continue;
     }
-    report(lock::with(|registry| registry.objects_mapped(on_relocated)));
+    report(lock::with(|registry| {
+        let before = registry.detour_usage();
+        registry.objects_mapped(on_relocated);
+        let usage = registry.detour_usage();
+        if usage != before {
+            say(Level::Info, &format!("libraries were loaded; {usage}"));
+        }
+    }));
     Flow::Continue
 }
 

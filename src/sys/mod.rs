@@ -16,4 +16,4 @@ pub use call::*;
 pub use file::{Fd, FileId, Mapping, file_id, map_stack, read_whole, stat_raw, write_raw};
 pub use high::{move_out_of_reach, with_more_descriptors};
 pub use map::FixedHashMap;
-pub use tasks::{blocked_signals, thread_ids};
+pub use tasks::{blocked_signals, main_thread_has_ended, thread_ids};

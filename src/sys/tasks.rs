@@ -47,6 +47,16 @@ pub fn blocked_signals(tid: i32) -> Option<u64> {
     u64::from_str_radix(mask.trim(), 16).ok()
 }
 
+/// Whether the main thread has ended, while others go on: until the last of them ends it is a zombie,
+/// and its id stays taken. False without /proc. Async-signal-safe.
+#[must_use]
+pub fn main_thread_has_ended() -> bool {
+    let mut buffer = [0_u8; 256];
+    let read = Fd::open(c"/proc/self/status", libc::O_RDONLY, 0).and_then(|fd| fd.read(&mut buffer));
+    let mut lines = buffer[..read.unwrap_or(0)].split(|byte| *byte == b'\n');
+    lines.any(|line| matches!(line.strip_prefix(b"State:\t"), Some([b'Z' | b'X', ..])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +70,6 @@ mod tests {
         assert_eq!(blocked_signals(tid), Some(bit));
         super::super::set_signal_mask(old);
         assert_eq!(blocked_signals(tid).map(|mask| mask & bit), Some(old & bit));
+        assert!(!main_thread_has_ended());
     }
 }

@@ -92,24 +92,48 @@ pub fn walk(regs: &Regs, world: &impl World, out: &mut [u64]) -> usize {
         }
         None => frame.regs[RIP] = world.original(frame.rip()),
     }
-    while let Some(cell) = out.get_mut(count) {
-        let Some(mut caller) = caller(&frame, world) else { break };
-        if !caller.is_exact
-            && let Some(real) = world.real_return(caller.rip())
-        {
-            caller.regs[RIP] = real;
-        } else {
-            caller.regs[RIP] = world.original(caller.rip());
-        }
+    each_caller(frame, world, |caller| {
+        let Some(cell) = out.get_mut(count) else { return false };
+        *cell = caller.rip;
+        count += 1;
+        true
+    });
+    count
+}
+
+/// A frame that a walk comes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// Where it goes on, in the program.
+    pub rip: u64,
+    /// The same as it stands on the stack, where a return probe may have changed it.
+    pub found: u64,
+    /// Its rsp: a call's return address is the word below.
+    pub rsp: u64,
+}
+
+/// Gives the frames that `regs` were called from to `visit`, innermost first, as long as it says so.
+/// Signal-safe.
+pub fn each(regs: &Regs, world: &impl World, visit: impl FnMut(Caller) -> bool) {
+    each_caller(Frame::new(regs), world, visit);
+}
+
+fn each_caller(mut frame: Frame, world: &impl World, mut visit: impl FnMut(Caller) -> bool) {
+    while let Some(mut caller) = caller(&frame, world) {
+        let found = caller.rip();
+        caller.regs[RIP] = match world.real_return(found) {
+            Some(real) if !caller.is_exact => real,
+            _ => world.original(found),
+        };
         // A frame that is its own caller is no frame.
         if caller.rip() == 0 || (caller.rip(), caller.rsp()) == (frame.rip(), frame.rsp()) {
-            break;
+            return;
         }
-        *cell = caller.rip();
-        count += 1;
+        if !visit(Caller { rip: caller.rip(), found, rsp: caller.rsp() }) {
+            return;
+        }
         frame = caller;
     }
-    count
 }
 
 fn caller(frame: &Frame, world: &impl World) -> Option<Frame> {

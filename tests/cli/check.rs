@@ -16,7 +16,7 @@ fn prints_each_place_and_method() {
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines[0], "open  libc.so.6:openat");
     assert!(lines[1].starts_with("    /"), "{}", lines[1]);
-    assert!(lines[1].contains("libc.so.6:0x") && lines[1].contains("  openat  int3 ("), "{}", lines[1]);
+    assert!(lines[1].contains("libc.so.6:0x") && lines[1].ends_with("  openat  jump"), "{}", lines[1]);
     assert!(lines[2].ends_with("  libc.so.6:tzset  (disabled)"), "{}", lines[2]);
     assert!(lines[4].ends_with("  libno-such.so.1:f"), "{}", lines[4]);
     assert_eq!(
@@ -29,7 +29,9 @@ fn prints_each_place_and_method() {
 }
 
 #[test]
-fn the_example_of_the_readme_is_good() {
+fn the_examples_of_the_readme_are_good() {
+    let ran = uprobe(&["check", "docs/latency.toml", "--", "du"]).expect(0);
+    assert!(ran.stdout.contains("  openat  jump\n") && ran.stdout.ends_with(", 0 wrong\n"), "{}", ran.stdout);
     for args in [&["check", "docs/openat.toml"][..], &["check", "docs/openat.toml", "--", "du"]] {
         let ran = uprobe(args).expect(0);
         assert!(ran.stdout.starts_with("openat  libc.so.6:openat\n    /"), "{}", ran.stdout);
@@ -185,4 +187,34 @@ fn plugins_are_looked_for() {
             assert!(ran.stdout.contains(&format!("    refused bad-plugin: {refusal}\n")), "{}", ran.stdout);
         }
     }
+}
+
+#[test]
+fn probes_that_keep_each_other_from_a_jump() {
+    let dir = Dir::new("check-together");
+    // Two instructions of one byte, then longer ones.
+    let source = "__asm__(\".globl f\\n.type f,@function\\nf: push %rbx\\n push %rbp\\n mov $1,%eax\\n pop %rbp\\n \
+                  pop %rbx\\n ret\\n.size f,.-f\\n\");int main(void) { return 0; }";
+    let program = dir.compile("program", source, &[]).expect("gcc works");
+    let listed = uprobe(&["list", "--json", &program, "f"]).expect(0).stdout;
+    assert!(listed.contains("\"method\":\"jump\""), "alone: {listed}");
+    let probe =
+        |at: &str, name: &str, more: &str| format!("[[probe]]\nat = '{at}'\nname = '{name}'\n{more}\n");
+    for (more, first, second) in [
+        ("", "int3 (emulate)  another-probe: ", "jump"),
+        // Not armed, not in the way.
+        ("enabled = false", "jump", "jump"),
+        ("method = 'int3'", "int3 (emulate)  another-probe: ", "int3 (emulate)  method-int3: "),
+    ] {
+        let text = probe("exe:f", "a", "") + &probe("exe:f+1", "b", more);
+        let config = dir.file("probes.toml", &text);
+        let ran = uprobe(&["check", &config, "--", &program]).expect(0).stdout;
+        assert!(ran.contains(&format!("  f  {first}")), "{ran}");
+        assert!(ran.contains(&format!("  f+0x1  {second}")), "{ran}");
+    }
+    // One of two at the same place wants the breakpoint: both have it.
+    let config =
+        dir.file("probes.toml", &(probe("exe:f", "a", "") + &probe("exe:f", "b", "method = 'int3'")));
+    let ran = uprobe(&["check", &config, "--", &program]).expect(0).stdout;
+    assert_eq!(ran.matches("  f  int3 (emulate)  method-int3: ").count(), 2, "{ran}");
 }

@@ -28,8 +28,9 @@ fn says_how_each_function_would_be_probed() {
     let dir = Dir::new("list-how");
     let program = dir.compile("program", SOURCE, &["-O0", "-fcf-protection=none"]).expect("gcc works");
     let table = uprobe(&["list", &program]).expect(0).stdout;
-    assert_eq!(row(&table, "one_nop"), ["2", "int3 (emulate)", "one_nop"]);
-    assert_eq!(row(&table, "one_load"), ["4", "int3 (boost)", "one_load"]);
+    let short = |room| format!("too-short: a jump takes 5 bytes, and there are {room}");
+    assert_eq!(row(&table, "one_nop"), ["2", "int3 (emulate)", "one_nop", &short(2)]);
+    assert_eq!(row(&table, "one_load"), ["4", "int3 (boost)", "one_load", &short(4)]);
     let broken = row(&table, "broken");
     assert_eq!(broken[..3], ["2", "no", "broken"]);
     assert!(broken[3].starts_with("undecodable: the bytes 06 c3 "), "{broken:?}");
@@ -37,8 +38,8 @@ fn says_how_each_function_would_be_probed() {
     assert_eq!(trap[..3], ["2", "no", "trap"]);
     assert!(trap[3].starts_with("foreign-breakpoint: "), "{trap:?}");
     // Static functions and aliases are places too; variables aren't.
-    assert_eq!(row(&table, "hidden")[1], "int3 (emulate)");
-    assert_eq!(row(&table, "visible")[1..], ["int3 (emulate)", "visible", "= other_name"]);
+    assert_eq!(row(&table, "hidden")[1], "jump");
+    assert_eq!(row(&table, "visible")[1..], ["jump", "visible", "= other_name"]);
     assert!(!table.lines().any(|line| line.ends_with(" data")), "{table}");
 }
 
@@ -75,7 +76,9 @@ fn json_says_the_same() {
          {{\"symbol\":\"visible\",\"demangled\":null,\"aliases\":[\"other_name\"],\"file_offset\":"
     );
     assert!(json.starts_with(&start), "{json}");
-    assert!(json.ends_with(",\"method\":\"emulate\",\"reason\":null,\"return_refused\":null}]}\n"), "{json}");
+    assert!(json.ends_with(",\"method\":\"jump\",\"reason\":null,\"return_refused\":null}]}\n"), "{json}");
+    let json = uprobe(&["list", "--json", &program, "one_nop"]).expect(0).stdout;
+    assert!(json.contains("\"method\":\"emulate\",\"reason\":\"too-short: a jump takes "), "{json}");
     let json = uprobe(&["list", "--json", &program, "broken"]).expect(0).stdout;
     assert!(json.contains("\"method\":null,\"reason\":\"undecodable: the bytes 06 c3 "), "{json}");
 }
@@ -92,7 +95,7 @@ fn libraries_are_found_by_name_and_programs_in_path() {
 fn says_whose_return_can_t_be_followed() {
     let why = "it searches the RUNPATH and the namespace of its caller, whom it finds by the return address";
     let table = uprobe(&["list", "libc.so.6", "dlopen"]).expect(0).stdout;
-    assert!(table.contains("  int3 (") && table.ends_with(&format!("  return refused: {why}\n")), "{table}");
+    assert!(table.contains("  jump  ") && table.ends_with(&format!("  return refused: {why}\n")), "{table}");
     let json = uprobe(&["list", "--json", "libc.so.6", "dlopen"]).expect(0).stdout;
     assert!(json.ends_with(&format!(",\"reason\":null,\"return_refused\":\"{why}\"}}]}}\n")), "{json}");
     let table = uprobe(&["list", "libc.so.6", "openat"]).expect(0).stdout;

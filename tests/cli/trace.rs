@@ -120,7 +120,8 @@ fn check_and_the_library_agree() {
         let ran = uprobe(&["run", "-c", &config, "--output", "/dev/null", "--", &program]).expect(3).stderr;
         let (_, rest) = ran.split_once("\"method\":\"").unwrap_or_else(|| panic!("{ran}"));
         let method = rest.split('"').next().unwrap_or_default();
-        assert!(checked.contains(&format!("int3 ({method})")), "{checked}{ran}");
+        let word = if method == "jump" { method.to_owned() } else { format!("int3 ({method})") };
+        assert!(checked.contains(&format!("  {word}")), "{checked}{ran}");
         let offset = number(&ran, "file_offset");
         assert!(checked.contains(&format!(":{offset:#x}  ")), "{checked}{ran}");
     }
@@ -136,6 +137,18 @@ fn the_example_of_the_readme_runs() {
     let last = ran.stderr.lines().last().unwrap_or_default();
     let count = last.split_whitespace().nth(2).and_then(|n| n.parse().ok());
     assert_eq!(count, Some(events), "{}", ran.stderr);
+}
+
+#[test]
+fn the_example_of_the_readme_with_times_runs() {
+    let ran = uprobe(&["run", "-c", "docs/latency.toml", "--", "du", "-s", "src"]).expect(0);
+    assert!(ran.stdout.ends_with("\tsrc\n"), "{}", ran.stdout);
+    let first = ran.stderr.lines().next().unwrap_or_default();
+    assert!(first.contains(": openat: (0x") && first.contains(" <- 0x"), "{first}");
+    assert!(first.contains(" path=\"src\" fd=") && first.contains(" ns="), "{first}");
+    for start in ["uprobe: NAME       TIMED ", "uprobe: openat ns:", "uprobe: readdir64 ns:"] {
+        assert!(ran.stderr.lines().any(|line| line.starts_with(start)), "{start}: {}", ran.stderr);
+    }
 }
 
 #[test]

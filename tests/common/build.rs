@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Who compiles. C++ sources (`.cpp`) go to the C++ driver of the same family.
+/// Who compiles. C++ sources (`.cpp`) go to the C++ driver of the same family, Rust (`.rs`) to rustc.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Compiler {
     Gcc,
@@ -20,6 +20,9 @@ impl Compiler {
     pub const BOTH: [Self; 2] = [Self::Gcc, Self::Clang];
 
     fn driver(self, source: &Path) -> &'static str {
+        if is_rust(source) {
+            return "rustc";
+        }
         let cplusplus = source.extension() == Some(OsStr::new("cpp"));
         match (self, cplusplus) {
             (Self::Gcc, false) => "gcc",
@@ -87,10 +90,8 @@ impl Program {
         self
     }
 
-    /// Compiles, unless that was done before, and returns the path of the result.
-    pub fn build(&self) -> PathBuf {
+    fn c_args(&self, driver: &str) -> Vec<String> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let driver = self.compiler.driver(&self.source);
         let mut args: Vec<String> =
             ["-g", "-pthread", "-Wall", "-Wextra", "-Werror"].map(String::from).into();
         if driver.ends_with("++") {
@@ -108,11 +109,33 @@ impl Program {
             args.push("-rdynamic".into());
         }
         args.push("-ldl".into());
+        args
+    }
+
+    /// Flags are gcc's words everywhere, except that -O1 and -O2 are put into rustc's.
+    fn rust_args(&self) -> Vec<String> {
+        let mut args: Vec<String> = ["--edition", "2024", "-g", "-D", "warnings"].map(String::from).into();
+        let level = self.flags.iter().rev().find_map(|flag| flag.strip_prefix("-O")).unwrap_or("1");
+        args.extend(["-C".into(), format!("opt-level={level}"), self.source.display().to_string()]);
+        args
+    }
+
+    /// Compiles, unless that was done before, and returns the path of the result.
+    pub fn build(&self) -> PathBuf {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let driver = self.compiler.driver(&self.source);
+        let args = if is_rust(&self.source) { self.rust_args() } else { self.c_args(driver) };
 
         let mut hash = DefaultHasher::new();
         (driver, &args, read(&self.source)).hash(&mut hash);
         read(&manifest.join("include/uprobe.h")).hash(&mut hash);
-        read(&manifest.join("tests/programs/check.h")).hash(&mut hash);
+        for header in ["check.h", "defer.h", "handlers.h", "registers.h", "returns.h"] {
+            read(&manifest.join("tests/programs").join(header)).hash(&mut hash);
+        }
+        // One that is C to C and C++ to C++.
+        if driver.ends_with("++") && self.source.with_extension("c").exists() {
+            read(&self.source.with_extension("c")).hash(&mut hash);
+        }
         let stem = self.source.file_stem().expect("a source has a name").to_string_lossy();
         let dir = target_tmp().join("programs").join(format!("{stem}-{:016x}", hash.finish()));
         let result = dir.join(self.file_name.as_deref().unwrap_or(&stem));
@@ -122,7 +145,10 @@ impl Program {
         fs::create_dir_all(&dir).expect("the target directory is ours");
         // Several tests may build the same at once: the first stays, since a file that changes under
         // a running test would be another object.
-        let fresh = dir.join(format!("new.{}.{}", std::process::id(), next()));
+        // rustc puts its objects beside its result, by the source's name.
+        let own = dir.join(format!("new.{}.{}", std::process::id(), next()));
+        fs::create_dir_all(&own).expect("the target directory is ours");
+        let fresh = own.join("program");
         let output = Command::new(driver)
             .args(&args)
             .arg("-o")
@@ -138,9 +164,13 @@ impl Program {
         if let Err(error) = fs::hard_link(&fresh, &result) {
             assert!(result.exists(), "{}: {error}", result.display());
         }
-        let _ = fs::remove_file(&fresh);
+        let _ = fs::remove_dir_all(&own);
         result
     }
+}
+
+fn is_rust(source: &Path) -> bool {
+    source.extension() == Some(OsStr::new("rs"))
 }
 
 fn read(path: &Path) -> Vec<u8> {

@@ -6,12 +6,18 @@
 #![allow(dead_code, missing_docs)]
 
 mod build;
+mod calls;
 mod check;
 mod launch;
 
-// Each of the three is used by some of the binaries.
+// Each of these is used by some of the binaries.
 #[allow(unused_imports)]
 pub use build::{Compiler, Program, has_command, own_command, require_command, scratch};
+#[allow(unused_imports)]
+pub use calls::{
+    Calls, KINDS, Latency, Told, assert_calls_as_told, assert_followed, assert_ways, calls_of, full_place,
+    launch, told_calls,
+};
 #[allow(unused_imports)]
 pub use check::{
     assert_hits_as_told, assert_identity, assert_same_as_native, assert_same_output, dynamic_functions,

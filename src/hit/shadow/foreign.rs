@@ -222,8 +222,9 @@ pub fn land(thread: &ThreadState, slot: u64, stub: u32, fire: &mut impl FnMut(&m
         }
         let nested = instance(frame).nested;
         for (unit, current) in list(frame) {
-            if current.is(DOUBTFUL) {
-                current.revive();
+            let was_doubtful = current.is(DOUBTFUL);
+            current.comes_back();
+            if was_doubtful {
                 let doubtful = &thread.stack.doubtful;
                 doubtful.store(doubtful.load(Relaxed).saturating_sub(1), Relaxed);
             }
@@ -242,8 +243,8 @@ pub fn sweep() {
             }
             shard.lock();
             let taken = Bucket { shard, head }.detach(|instance| {
-                let holds = SafeMemory.read_u64(instance.slot);
-                !instance.is(PINNED) && holds != Some(stubs::landing(instance.stub))
+                let word = SafeMemory.read_u64(instance.slot);
+                !instance.is(PINNED) && !word.is_some_and(|word| stubs::holds(word, instance.stub))
             });
             for (unit, instance) in list(taken) {
                 instance.unwind();
@@ -254,7 +255,7 @@ pub fn sweep() {
 }
 
 /// Every instance; nobody else may be at work.
-pub fn each(mut visit: impl FnMut(&ReturnInstance)) {
+pub fn each(mut visit: impl FnMut(&mut ReturnInstance)) {
     for head in HASH.iter().flat_map(|shard| &shard.heads) {
         for (_, instance) in list(head.load(Relaxed)) {
             visit(instance);
