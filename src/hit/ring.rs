@@ -17,7 +17,7 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::consumer::{self, Consumer, Role, Side};
-use crate::hit::thread::ThreadState;
+use crate::hit::thread::{self, ThreadState};
 use crate::hit::{asm, clock, process, ticks};
 use crate::sys;
 use crate::trace::Arguments;
@@ -259,7 +259,9 @@ fn make_ready(event: &Happened<'_>, thread: &ThreadState, len: usize) -> Option<
         return None;
     }
     let cursor = &thread.cursor;
-    if !has_room(cursor, THREAD_SIZE + padded(len)) {
+    let wanted = THREAD_SIZE + padded(len);
+    let is_first = cursor.end.load(Relaxed) == 0;
+    if !has_room(cursor, wanted) && !(is_first && inherit(cursor) && has_room(cursor, wanted)) {
         take_chunk(cursor)?;
     }
     if !cursor.is_named.load(Relaxed) || !thread.comm_known.load(Relaxed) {
@@ -279,6 +281,25 @@ fn make_ready(event: &Happened<'_>, thread: &ThreadState, len: usize) -> Option<
 
 fn has_room(cursor: &Cursor, len: usize) -> bool {
     cursor.at.load(Relaxed) + len <= cursor.end.load(Relaxed)
+}
+
+/// What a dead thread has left of its chunk: else many short threads would fill the file.
+fn inherit(cursor: &Cursor) -> bool {
+    /// The kernel is asked about so many threads.
+    const MOST: usize = 64;
+    let has_rest = |state: &&ThreadState| has_room(&state.cursor, CHUNK_SIZE / 8);
+    let rest = thread::all().filter(has_rest).take(MOST).find_map(|state| {
+        thread::with_dead(state, |state| {
+            let rest = (state.cursor.at.load(Relaxed), state.cursor.end.load(Relaxed));
+            state.cursor.leave();
+            rest
+        })
+    });
+    let Some((at, end)) = rest else { return false };
+    cursor.at.store(at, Relaxed);
+    cursor.end.store(end, Relaxed);
+    cursor.is_named.store(false, Relaxed);
+    true
 }
 
 /// A new chunk for a thread; the rest of the one it has stays as it is.

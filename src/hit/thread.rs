@@ -212,6 +212,21 @@ fn claim_alone() -> Option<&'static ThreadState> {
     Some(state)
 }
 
+/// In [`ThreadState::tid`]: somebody is at a dead thread's state.
+const HELD: i32 = -1;
+
+/// Runs `work` with the state of a thread that is dead, unless the state has a new one meanwhile. Asks
+/// the kernel. Signal-safe.
+pub fn with_dead<R>(state: &ThreadState, work: impl FnOnce(&ThreadState) -> R) -> Option<R> {
+    let owner = state.tid.load(Relaxed);
+    if owner <= 0 || sys::thread_exists(process::pid(), owner) || !take(state, owner, HELD) {
+        return None;
+    }
+    let result = work(state);
+    state.tid.store(owner, Release);
+    Some(result)
+}
+
 fn take(state: &ThreadState, from: i32, to: i32) -> bool {
     state.tid.load(Relaxed) == from && state.tid.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
 }

@@ -79,11 +79,15 @@ static void on_tick(int signo)
 static void descriptors(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
 	int n = 0;
-	while (readdir(dir))
-		n++;
+	while ((entry = readdir(dir))) {
+		char to[4096] = "";
+		if (readlinkat(dirfd(dir), entry->d_name, to, sizeof to - 1) > 0)
+			n += strstr(to, "/events.") != NULL;
+	}
 	closedir(dir);
-	printf("%d descriptors\n", n);
+	printf("%d descriptors of the trace\n", n);
 }
 
 int main(int argc, char **argv)

@@ -116,3 +116,28 @@ fn escaped(text: &str) -> String {
 fn hash(name: &str) -> u32 {
     name.bytes().fold(2_166_136_261, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619)) >> 8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(stacks: &[(&[&str], u64)]) -> String {
+        let own = |stack: &[&str]| stack.iter().map(|frame| (*frame).to_owned()).collect();
+        svg(&stacks.iter().map(|(stack, ns)| (own(stack), *ns)).collect())
+    }
+
+    #[test]
+    fn boxes_are_as_wide_as_their_times() {
+        let svg = of(&[(&["main", "a<b>&\"c\""], 25), (&["main"], 75)]);
+        assert!(svg.contains("<title>a&lt;b&gt;&amp;&quot;c&quot; (25 ns, 25.00%)</title>"), "{svg}");
+        assert!(svg.contains("<title>main (100 ns, 100.00%)</title>"), "{svg}");
+        assert!(svg.contains("width=\"295.0\"") && svg.contains("width=\"1180.0\""), "{svg}");
+    }
+
+    #[test]
+    fn what_is_too_narrow_is_left_out() {
+        let svg = of(&[(&["wide"], 1_000_000), (&["narrow"], 1)]);
+        assert!(svg.contains("wide") && !svg.contains("narrow"), "{svg}");
+        assert!(of(&[]).ends_with("</svg>\n"));
+    }
+}
