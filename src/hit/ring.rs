@@ -260,8 +260,10 @@ fn make_ready(event: &Happened<'_>, thread: &ThreadState, len: usize) -> Option<
     }
     let cursor = &thread.cursor;
     let wanted = THREAD_SIZE + padded(len);
-    let is_first = cursor.end.load(Relaxed) == 0;
-    if !has_room(cursor, wanted) && !(is_first && inherit(cursor) && has_room(cursor, wanted)) {
+    if cursor.end.load(Relaxed) == 0 {
+        inherit(cursor);
+    }
+    if !has_room(cursor, wanted) {
         take_chunk(cursor)?;
     }
     if !cursor.is_named.load(Relaxed) || !thread.comm_known.load(Relaxed) {
@@ -284,7 +286,7 @@ fn has_room(cursor: &Cursor, len: usize) -> bool {
 }
 
 /// What a dead thread has left of its chunk: else many short threads would fill the file.
-fn inherit(cursor: &Cursor) -> bool {
+fn inherit(cursor: &Cursor) {
     /// The kernel is asked about so many threads.
     const MOST: usize = 64;
     let has_rest = |state: &&ThreadState| has_room(&state.cursor, CHUNK_SIZE / 8);
@@ -295,11 +297,10 @@ fn inherit(cursor: &Cursor) -> bool {
             rest
         })
     });
-    let Some((at, end)) = rest else { return false };
+    let Some((at, end)) = rest else { return };
     cursor.at.store(at, Relaxed);
     cursor.end.store(end, Relaxed);
     cursor.is_named.store(false, Relaxed);
-    true
 }
 
 /// A new chunk for a thread; the rest of the one it has stays as it is.
