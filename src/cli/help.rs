@@ -10,7 +10,7 @@ Commands:
   run      run a program with probes in it
   list     list the places of a program or library that can be probed
   check    check a config, and each probe of it against a program; nothing is run
-  report   print a binary trace                       (not in this version yet)
+  report   print a binary trace, as text, JSON, a flame graph and more
   top      the counts of a running program, live      (not in this version yet)
   doctor   say why probes would not work here         (not in this version yet)
 
@@ -22,6 +22,7 @@ Examples:
   uprobe run -e 'p libc.so.6:openat path=$arg2:string' -- du -s /usr/include
   uprobe list libc.so.6 'open*'
   uprobe check probes.toml -- ./app
+  uprobe report app.4242.trace
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong config. `uprobe run` exits with
 the program's own status.
@@ -127,4 +128,35 @@ Examples:
 
 Exit status: 0 all is well, 78 something is wrong, 2 wrong usage, 126 or 127 PROGRAM
 can't be probed or was not found.
+";
+
+/// `uprobe report --help`.
+pub const REPORT: &str = "\
+uprobe report - print a binary trace
+
+Usage: uprobe report [OPTIONS] TRACE...
+
+TRACE is a file that [output] format = \"trace\" has written; the program may have been
+killed, or run still. Of several, the events are merged by time.
+
+Options:
+      --text             a line per event, as format \"text\" writes them (this is the default)
+      --json             a JSON object per event, as format \"json\" writes them
+      --summary          a table: each probe's events, and the times of its calls
+      --chrome           trace events for ui.perfetto.dev and chrome://tracing
+      --folded           a line per stack of calls with its own nanoseconds, for other tools
+      --flamegraph FILE  the same as a picture (SVG)
+  -h, --help             this text
+  -V, --version          the version
+
+Calls are the events of probes of kind \"call\"; one is inside another where its time is.
+
+Examples:
+  uprobe run -e 'p libc.so.6:openat path=$arg2:string' --format trace --output x.trace -- du -s .
+  uprobe report x.trace
+  uprobe report --chrome x.trace > x.json
+  uprobe report --flamegraph x.svg app.*.trace
+
+Exit status: 0 done, 1 a TRACE can't be read, or not all of it (what can be is printed),
+2 wrong usage.
 ";

@@ -13,6 +13,7 @@ mod predict;
 #[expect(unsafe_code, reason = "fork, exec, wait and signal dispositions of one child")]
 mod process;
 mod program;
+mod report;
 mod run;
 mod style;
 
@@ -60,14 +61,15 @@ struct Command {
     run: fn(Parser) -> Result<u8, Failure>,
 }
 
-const COMMANDS: [Command; 3] = [
+const COMMANDS: [Command; 4] = [
     Command { name: "run", help: help::RUN, run: run::main },
     Command { name: "list", help: help::LIST, run: list::main },
     Command { name: "check", help: help::CHECK, run: check::main },
+    Command { name: "report", help: help::REPORT, run: report::main },
 ];
 
 /// Names that are taken, for later versions.
-const NOT_YET: [&str; 3] = ["report", "top", "doctor"];
+const NOT_YET: [&str; 2] = ["top", "doctor"];
 
 /// Runs the command line; returns the exit status.
 pub fn main() -> ExitCode {

@@ -9,14 +9,18 @@ use crate::config::diagnostic::Report;
 use crate::config::located::Located;
 use crate::config::name::Names;
 use crate::config::probe::Draft;
-use crate::config::spec::{Config, OutputFormat, SummaryFormat};
+use crate::config::spec::{Config, OutputConfig, OutputFormat, SummaryFormat};
 use crate::config::table::{Table, type_name};
 use crate::config::take_name;
 
 /// Keys at the top of the file.
 const KEYS: [&str; 4] = ["output", "summary", "probe", "follow"];
-/// Keys of `[output]` and `[summary]`.
-const SINK_KEYS: [&str; 2] = ["path", "format"];
+/// Keys of `[output]`.
+const OUTPUT_KEYS: [&str; 3] = ["path", "format", "size"];
+/// Keys of `[summary]`.
+const SUMMARY_KEYS: [&str; 2] = ["path", "format"];
+/// Bytes of a trace, at least and at most.
+const TRACE_SIZES: std::ops::RangeInclusive<u64> = (128 << 10)..=(1 << 40);
 /// More probes than this in one file are an accident; a glob covers any number of places.
 const MAX_PROBES: usize = 100_000;
 
@@ -34,20 +38,10 @@ pub(super) fn read(text: &str, report: &mut Report<'_>) -> Config {
     let top = Table::new(document.get_ref(), "the config", 0..0);
     top.check_keys(&KEYS, report);
     config.follow = top.boolean("follow", report).unwrap_or(true);
-    if let Some(table) = sink(&top, "output", "[output]", report) {
-        let formats =
-            [("text", OutputFormat::Text), ("json", OutputFormat::Json), ("trace", OutputFormat::Trace)];
-        config.output.path = path(&table, report);
-        config.output.format = match table.choice("format", &formats, report) {
-            Some((OutputFormat::Trace, range)) => {
-                report.not_yet(range, "output format 'trace'");
-                OutputFormat::Text
-            }
-            Some((format, _)) => format,
-            None => OutputFormat::Text,
-        };
+    if let Some(table) = sink(&top, "output", "[output]", &OUTPUT_KEYS, report) {
+        read_output(&table, &mut config.output, report);
     }
-    if let Some(table) = sink(&top, "summary", "[summary]", report) {
+    if let Some(table) = sink(&top, "summary", "[summary]", &SUMMARY_KEYS, report) {
         let formats = [
             ("table", SummaryFormat::Table),
             ("json", SummaryFormat::Json),
@@ -69,6 +63,7 @@ fn sink<'a, 'i>(
     top: &Table<'a, 'i>,
     key: &str,
     header: &'static str,
+    keys: &[&str],
     report: &mut Report<'_>,
 ) -> Option<Table<'a, 'i>> {
     let value = top.get(key)?;
@@ -81,8 +76,56 @@ fn sink<'a, 'i>(
         return None;
     };
     let table = Table::new(entries, header, value.span());
-    table.check_keys(&SINK_KEYS, report);
+    table.check_keys(keys, report);
     Some(table)
+}
+
+/// The keys of `[output]`.
+fn read_output(table: &Table<'_, '_>, output: &mut OutputConfig, report: &mut Report<'_>) {
+    let formats =
+        [("text", OutputFormat::Text), ("json", OutputFormat::Json), ("trace", OutputFormat::Trace)];
+    output.path = path(table, report);
+    let format = table.choice("format", &formats, report);
+    if let Some((OutputFormat::Trace, range)) = &format
+        && table.get("path").is_none()
+    {
+        report.error(
+            range.clone(),
+            "format 'trace' is binary and needs a file; give a path, such as 'app.%p.trace'",
+        );
+        return;
+    }
+    output.format = format.as_ref().map_or(OutputFormat::Text, |(format, _)| *format);
+    let Some(text) = table.get("size").and_then(|_| table.string("size", report)) else { return };
+    match size(&text.value) {
+        Some(bytes) if TRACE_SIZES.contains(&bytes) => output.size = Some(bytes),
+        Some(_) => report.error(text.whole(), "the size of a trace is at least 128K and at most 1T"),
+        None => {
+            report.error(text.whole(), "this is no size; write '64M', with K, M, G or T behind the number")
+        }
+    }
+    if output.format != OutputFormat::Trace
+        && let Some(key) = table.key_span("size")
+    {
+        report.warning(key, "'size' is for format 'trace' only");
+    }
+}
+
+/// `64M`, in bytes.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(['K', 'M', 'G', 'T', 'k']);
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// A file name whose `%` letters are known.

@@ -37,6 +37,8 @@ pub struct OutputConfig {
     pub path: Option<String>,
     /// How events are written.
     pub format: OutputFormat,
+    /// Bytes of a trace's file; None is its own default.
+    pub size: Option<u64>,
 }
 
 /// How events are written.

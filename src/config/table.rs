@@ -240,11 +240,12 @@ fn key_advice(found: &str, known: &[&str], table: &str) -> String {
     {
         return format!("it belongs {home}");
     }
-    if let Some(word) = nearest(found, known) {
-        return format!("did you mean '{word}'?");
-    }
+    // Another tool's word is known better than one that merely looks like it.
     let lower = found.to_lowercase();
     if let Some((_, word)) = SYNONYMS.iter().find(|(key, word)| *key == lower && known.contains(word)) {
+        return format!("did you mean '{word}'?");
+    }
+    if let Some(word) = nearest(found, known) {
         return format!("did you mean '{word}'?");
     }
     format!("known are {}", known.join(", "))

@@ -6,21 +6,38 @@ use crate::addr::{FileOffset, RuntimeAddr};
 use crate::regs::Reg;
 use crate::trace::record::{MAX_STRING, RECORD_CAPACITY, TEXT_HEAD};
 
-/// How a value is printed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How a value is printed. The numbers are those of a binary trace.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
 pub enum Format {
     /// Decimal.
-    Unsigned,
+    Unsigned = 0,
     /// Decimal, with its sign.
-    Signed,
+    Signed = 1,
     /// Hexadecimal.
-    Hex,
+    Hex = 2,
     /// A character.
-    Char,
+    Char = 3,
     /// A string.
-    Text,
+    Text = 4,
     /// An address, printed in hexadecimal until there is somebody to look symbols up.
-    Symbol,
+    Symbol = 5,
+}
+
+impl Format {
+    /// The one with this number.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Unsigned,
+            1 => Self::Signed,
+            2 => Self::Hex,
+            3 => Self::Char,
+            4 => Self::Text,
+            5 => Self::Symbol,
+            _ => return None,
+        })
+    }
 }
 
 /// Where a value begins.
@@ -86,6 +103,18 @@ impl ArgProgram {
     /// Whether it is `$latency` itself.
     fn is_latency(&self) -> bool {
         matches!(self.start, Start::Latency) && self.loads.is_empty() && self.place.is_none()
+    }
+
+    /// Where it is the low bytes of a register and nothing else: which, and how many.
+    fn as_register(&self) -> Option<(Reg, u8)> {
+        let (Start::Register { reg, shift: 0, mask: from }, Store::Int { width, shift: 0, mask }) =
+            (&self.start, self.store)
+        else {
+            return None;
+        };
+        let kept = u64::MAX >> (64 - 8 * u32::from(width).clamp(1, 8));
+        let is_plain = self.loads.is_empty() && self.place.is_none() && self.count.is_none();
+        (is_plain && from & mask & kept == kept).then_some((*reg, width))
     }
 
     /// Most bytes of its encoded value.
@@ -197,6 +226,21 @@ impl EventProgram {
             Operand::Latency => false,
             Operand::Tid | Operand::Timestamp | Operand::Comm => true,
         })
+    }
+
+    /// The arguments as registers, each with the bytes that are kept of it; `None` where that is not all
+    /// there is to them, or there is a filter.
+    #[must_use]
+    pub fn registers(&self) -> Option<impl Iterator<Item = (Reg, u8)>> {
+        let all: Option<Vec<_>> = self.args.iter().map(ArgProgram::as_register).collect();
+        self.filter.is_empty().then_some(all?.into_iter())
+    }
+
+    /// Whether an argument or the filter is about the time of the hit.
+    #[must_use]
+    pub fn reads_time(&self) -> bool {
+        self.args.iter().any(|arg| matches!(arg.start, Start::Timestamp))
+            || self.filter.iter().any(|step| step.operand == Operand::Timestamp)
     }
 
     /// Whether there is a filter.

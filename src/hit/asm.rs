@@ -1,8 +1,9 @@
 //! The few routines that can't be Rust: thread-local access, faulting copies, recoverable calls,
 //! the signal return, the shim in front of the program's handlers.
 
+use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::arch::{asm, global_asm};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
 use super::thread::ThreadState;
 
@@ -396,10 +397,32 @@ pub fn thread_base() -> u64 {
     base
 }
 
+/// Whether the processor has rdpid.
+static HAS_RDPID: AtomicBool = AtomicBool::new(false);
+
+/// Looks at what the processor can do. Called once at start.
+pub fn start() {
+    const RDPID: u32 = 1 << 22;
+    let has_leaf = __cpuid(0).eax >= 7;
+    HAS_RDPID.store(has_leaf && __cpuid_count(7, 0).ecx & RDPID != 0, Relaxed);
+}
+
+/// Whether the processor has rdpid.
+#[must_use]
+pub fn has_rdpid() -> bool {
+    HAS_RDPID.load(Relaxed)
+}
+
 /// Processor and time stamp counter's neighbour: the cpu number Linux keeps in TSC_AUX.
 #[inline]
 #[must_use]
 pub fn cpu_number() -> u32 {
+    if has_rdpid() {
+        let aux: u64;
+        // SAFETY: the processor has it. It reads TSC_AUX, and nothing but that.
+        unsafe { asm!("rdpid {}", out(reg) aux, options(nostack, nomem, preserves_flags)) };
+        return aux as u32 & 0xFFF;
+    }
     let aux: u32;
     // SAFETY: rdtscp exists on every x86-64 Linux machine of the last fifteen years; checked at start.
     unsafe { asm!("rdtscp", out("eax") _, out("edx") _, out("ecx") aux, options(nostack, nomem)) };

@@ -8,6 +8,8 @@ use crate::fetch::EventProgram;
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
 use crate::hit::counters::Counters;
 use crate::hit::latency::LatencyCounts;
+use crate::hit::output::Stamp;
+use crate::hit::ring::Definition;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
 use crate::hit::{alone, asm, clock, jprobe, output, returning, vectors};
@@ -31,6 +33,8 @@ pub struct EventRole {
     pub program: EventProgram,
     /// `action = ["log"]`.
     pub log: bool,
+    /// An argument or the filter is about the time.
+    pub reads_time: bool,
     /// `call(PLUGIN.so:FUNCTION)`.
     pub plugins: Vec<PreHandler>,
     /// What a plugin gets as its first argument.
@@ -112,6 +116,8 @@ pub struct Consumer {
     pub latency: Option<Box<LatencyCounts>>,
     /// The function returns twice, first in a child that borrows its parent's memory (vfork).
     pub returns_twice: bool,
+    /// What the binary trace knows of it.
+    pub definition: Definition,
     /// No jump instead of int3.
     pub only_int3: bool,
     /// For [`super::direct`]: the struct, its pre_handler, and what calls it.
@@ -173,6 +179,7 @@ impl Consumer {
             active: AtomicU32::new(0),
             latency: None,
             returns_twice: false,
+            definition: Definition::default(),
             only_int3: false,
             up: std::ptr::null_mut(),
             handler: 0,
@@ -274,12 +281,9 @@ impl Consumer {
         // SAFETY: this thread's own cell; consumers never nest.
         let record = unsafe { &mut *thread.record.get() };
         record.clear();
-        let mut ts_ns = 0;
-        if event.log || !event.program.is_empty() {
-            ts_ns = clock::now_ns();
-        }
+        let stamp = Stamp::now(event);
         if !event.program.is_empty() {
-            let input = hit.input(thread, ts_ns, 0);
+            let input = hit.input(thread, stamp.ns, 0);
             event.program.fetch(&input, record);
             if event.program.has_filter() && !event.program.accepts(record, &input) {
                 self.counters.filtered.add(thread, 1);
@@ -291,7 +295,7 @@ impl Consumer {
             return Flow::Continue;
         }
         self.counters.hits.add(thread, 1);
-        self.act(event, hit, thread, ts_ns, None)
+        self.act(event, hit, thread, stamp, None)
     }
 
     /// The actions of an event whose record is made.
@@ -300,12 +304,12 @@ impl Consumer {
         event: &EventRole,
         hit: &mut Hit<'_>,
         thread: &'static ThreadState,
-        ts_ns: u64,
+        stamp: Stamp,
         latency_ns: Option<u64>,
     ) -> Flow {
         // SAFETY: this thread's own cell; consumers never nest.
         let record = unsafe { &*thread.record.get() };
-        if event.log && !output::event(self, &event.program, record, hit, thread, ts_ns, latency_ns) {
+        if event.log && !output::event(self, &event.program, record, hit, thread, stamp, latency_ns) {
             self.counters.lost.fetch_add(1, Relaxed);
         }
         let mut flow = Flow::Continue;
@@ -435,15 +439,22 @@ pub(super) fn guarded(
 
 /// Zeroes the counts of every consumer from a config. Signal-safe; for fork children.
 pub fn reset_all() {
+    all_counted(|consumer| {
+        consumer.counters.reset();
+        if let Some(latency) = &consumer.latency {
+            latency.reset();
+        }
+        consumer.seen.store(0, Relaxed);
+        consumer.taken.store(0, Relaxed);
+    });
+}
+
+/// Every consumer from a config. Signal-safe.
+pub fn all_counted(each: impl Fn(&Consumer)) {
     let mut consumer = COUNTED.load(Acquire);
     // SAFETY: listed consumers live for ever.
     while let Some(current) = unsafe { consumer.as_ref() } {
-        current.counters.reset();
-        if let Some(latency) = &current.latency {
-            latency.reset();
-        }
-        current.seen.store(0, Relaxed);
-        current.taken.store(0, Relaxed);
+        each(current);
         consumer = current.next.load(Acquire);
     }
 }

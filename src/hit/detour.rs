@@ -36,6 +36,7 @@ use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::{Quick, uprobe_detour_quick};
+use crate::hit::quick_log::{QuickLog, uprobe_detour_log};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
 use crate::hit::{asm, defer, process, returns, slots, thread};
@@ -60,6 +61,8 @@ pub const JUMP_LEN: usize = 5;
 pub struct Detour {
     /// Where nothing is wanted but number and times.
     pub quick: Quick,
+    /// Where nothing is wanted but an event of registers.
+    pub log: QuickLog,
     /// Whose.
     pub point: &'static ProbePoint,
     /// Its first instruction.
@@ -221,17 +224,19 @@ impl Counting {
 
 /// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
 #[must_use]
-pub fn head(detour: &Detour, at: u64) -> [u8; HEAD] {
+pub fn head(detour: &Detour) -> [u8; HEAD] {
     let mut head = [0; HEAD];
     let common = if detour.quick.is_some() {
         uprobe_detour_quick as *const ()
+    } else if detour.log.is_some() {
+        uprobe_detour_log as *const ()
     } else if detour.sole.load(Relaxed).is_null() {
         uprobe_detour_common as *const ()
     } else {
         uprobe_detour_direct as *const ()
     };
     head[..8].copy_from_slice(&(common as u64).to_le_bytes());
-    head[8..16].copy_from_slice(&at.to_le_bytes());
+    head[8..16].copy_from_slice(&detour.point.at.to_le_bytes());
     head[16..].copy_from_slice(&(std::ptr::from_ref(detour) as u64).to_le_bytes());
     head
 }

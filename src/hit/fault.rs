@@ -10,7 +10,7 @@ use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::{actions, asm, defer, process, trap};
+use crate::hit::{actions, asm, defer, process, ring, trap};
 use crate::insn::slot::SlotPc;
 
 /// The kernel calls this for the fault signals.
@@ -85,6 +85,10 @@ pub unsafe fn recover(signal: i32, info: *const SignalInfo, context: *mut Signal
     let regs = unsafe { &raw mut (*context).regs };
     // SAFETY: as above.
     let regs = unsafe { &mut *regs };
+    // SAFETY: the caller's promise.
+    if signal == libc::SIGBUS && ring::patch(unsafe { (*info).address }) {
+        return true;
+    }
     if let Some(done) = asm::safe_access_recovery(regs.rip) {
         if let Some(thread) = thread::existing() {
             // SAFETY: this thread's own cell.

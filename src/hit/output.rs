@@ -1,15 +1,17 @@
-//! The event log and the engine's own messages: whole lines, one write each.
+//! The event log and the engine's own messages: whole lines, one write each; or, of events, the
+//! binary trace (`ring`).
 //!
 //! A descriptor of ours sits in the program's table, at a high number; the program may close it and
 //! get the number for a file of its own. So every write is preceded by a look at what it is.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::fetch::EventProgram;
-use crate::hit::consumer::Consumer;
+use crate::hit::consumer::{Consumer, EventRole};
+use crate::hit::ring::{self, Happened};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{asm, process};
+use crate::hit::{asm, clock, process, ticks};
 use crate::sys;
 use crate::trace::record::RecordBuf;
 use crate::trace::{EventHead, event_json, event_text};
@@ -19,7 +21,7 @@ pub struct Sink {
     fd: AtomicI32,
     dev: AtomicU64,
     ino: AtomicU64,
-    json: AtomicBool,
+    format: AtomicU8,
     /// Called when the descriptor is not ours any more: opens the file again, or says no.
     reopen: AtomicPtr<()>,
     reopening: AtomicU32,
@@ -29,21 +31,65 @@ static SINK: Sink = Sink {
     fd: AtomicI32::new(-1),
     dev: AtomicU64::new(0),
     ino: AtomicU64::new(0),
-    json: AtomicBool::new(false),
+    format: AtomicU8::new(TEXT),
     reopen: AtomicPtr::new(std::ptr::null_mut()),
     reopening: AtomicU32::new(0),
 };
 
+/// In [`Sink::format`].
+const TEXT: u8 = 0;
+const JSON: u8 = 1;
+const TRACE: u8 = 2;
+
+/// When an event happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// By [`ticks::ticks`]; 0 where nobody asks.
+    pub ticks: u64,
+    /// CLOCK_MONOTONIC; 0 where nobody asks.
+    pub ns: u64,
+}
+
+impl Stamp {
+    /// Now, as `event` needs it. Signal-safe.
+    #[inline]
+    #[must_use]
+    pub fn now(event: &EventRole) -> Self {
+        let is_traced = event.log && is_trace();
+        Self { ticks: if is_traced { ticks::ticks() } else { 0 }, ns: Self::now_ns(event) }
+    }
+
+    /// [`Stamp::ns`] alone.
+    #[inline]
+    #[must_use]
+    pub fn now_ns(event: &EventRole) -> u64 {
+        if event.reads_time || event.log && !is_trace() { clock::now_ns() } else { 0 }
+    }
+}
+
+/// Whether events go to the binary trace.
+#[inline]
+#[must_use]
+pub fn is_trace() -> bool {
+    SINK.format.load(Relaxed) == TRACE
+}
+
+/// Events go to the binary trace, which `open` opens.
+pub fn start_trace(open: ring::Open) {
+    ring::start(open);
+    SINK.format.store(TRACE, Release);
+}
+
 /// Sets the format, and what opens the log: a fresh descriptor of ours or nothing.
 pub fn start(json: bool, reopen: fn() -> Option<i32>) {
-    SINK.json.store(json, Relaxed);
+    SINK.format.store(if json { JSON } else { TEXT }, Relaxed);
     SINK.reopen.store(reopen as *mut (), Release);
     adopt(reopen());
 }
 
-/// Opens the log now, and not at the first event.
-pub fn prepare() {
-    let _ = verified();
+/// Opens the log now, and not at the first event; whether it is there.
+pub fn prepare() -> bool {
+    if is_trace() { ring::prepare() } else { verified().is_some() }
 }
 
 /// Forgets the descriptor; the next event opens the log anew. For fork children with files of
@@ -93,9 +139,16 @@ pub fn event(
     record: &RecordBuf,
     hit: &Hit<'_>,
     thread: &'static ThreadState,
-    ts_ns: u64,
+    stamp: Stamp,
     latency_ns: Option<u64>,
 ) -> bool {
+    // At a return, where it goes.
+    let caller = hit.is_return.then_some(hit.regs.rip);
+    let format = SINK.format.load(Relaxed);
+    if format == TRACE {
+        let happened = Happened { consumer, address: hit.point.at, ticks: stamp.ticks, caller, latency_ns };
+        return ring::event(&happened, record.as_bytes(), thread);
+    }
     let head = EventHead {
         name: &consumer.name,
         at: &consumer.at,
@@ -104,15 +157,14 @@ pub fn event(
         tid: thread.tid.load(Relaxed) as u32,
         comm: thread.comm(),
         cpu: asm::cpu_number(),
-        ts_ns,
-        // At a return, where it goes.
-        caller: hit.is_return.then_some(hit.regs.rip),
+        ts_ns: stamp.ns,
+        caller,
         latency_ns,
     };
     // SAFETY: this thread's own cell; events never nest.
     let line = unsafe { &mut *thread.line.get() };
     line.clear();
-    if SINK.json.load(Relaxed) {
+    if format == JSON {
         event_json::render(line, &head, program, record);
     } else {
         event_text::render(line, &head, program, record);

@@ -12,7 +12,7 @@ use crate::sys;
 /// What belongs to one process and must not be inherited.
 #[repr(C)]
 pub struct ProcessPage {
-    pid: AtomicI32,
+    pub(super) pid: AtomicI32,
     /// 1: the report was written. [`SILENT`]: there will be none.
     pub finished: AtomicU32,
     /// The registry's lock word.
@@ -26,7 +26,7 @@ pub struct ProcessPage {
 /// [`ProcessPage::finished`] of a child that is not followed.
 pub const SILENT: u32 = 2;
 
-static PAGE: AtomicPtr<ProcessPage> = AtomicPtr::new(std::ptr::null_mut());
+pub(super) static PAGE: AtomicPtr<ProcessPage> = AtomicPtr::new(std::ptr::null_mut());
 static FALLBACK: ProcessPage = ProcessPage {
     pid: AtomicI32::new(0),
     finished: AtomicU32::new(0),

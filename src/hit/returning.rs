@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering::*;
 
 use crate::hit::c_structs::{CUretprobe, CUretprobeInstance};
-use crate::hit::clock;
 use crate::hit::consumer::{Consumer, EventRole, Role, Side, guarded};
+use crate::hit::output::Stamp;
 use crate::hit::shadow::ReturnInstance;
 use crate::hit::thread::ThreadState;
 use crate::hit::ticks::ticks_to_ns;
@@ -99,13 +99,13 @@ impl Consumer {
     ) {
         let latency_ns = (event.side == Side::Call).then(|| ticks_to_ns(taken));
         let decides = event.program.has_filter() && !event.program.filters_at_entry();
-        let mut ts_ns = 0;
+        let mut stamp = Stamp { ticks: instance.started.wrapping_add(taken), ns: 0 };
         if event.log || decides || !event.plugins.is_empty() {
-            ts_ns = clock::now_ns();
+            stamp.ns = Stamp::now_ns(event);
             // SAFETY: this thread's own cell; consumers never nest.
             let record = unsafe { &mut *thread.record.get() };
             record.restore(entry_part(instance));
-            let input = hit.input(thread, ts_ns, latency_ns.unwrap_or(0));
+            let input = hit.input(thread, stamp.ns, latency_ns.unwrap_or(0));
             event.program.fetch_return(&input, record);
             if decides {
                 let is_accepted = event.program.accepts(record, &input);
@@ -125,7 +125,7 @@ impl Consumer {
         if let (Some(latency), Some(ns)) = (&self.latency, latency_ns) {
             latency.add(thread, ns, ticks_to_ns(own));
         }
-        self.act(event, hit, thread, ts_ns, latency_ns);
+        self.act(event, hit, thread, stamp, latency_ns);
     }
 
     fn return_handler(
@@ -172,7 +172,7 @@ pub fn follow_for_event(
     let record = unsafe { &mut *thread.record.get() };
     record.clear();
     if program.entry_args() > 0 || (decides && program.has_filter()) {
-        let input = hit.input(thread, clock::now_ns(), 0);
+        let input = hit.input(thread, Stamp::now_ns(event), 0);
         program.fetch(&input, record);
         if decides && program.has_filter() && !program.accepts(record, &input) {
             consumer.counters.filtered.add(thread, 1);

@@ -10,6 +10,7 @@ use crate::hit::cells::Cells;
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
+use crate::hit::ring::Cursor;
 use crate::hit::shadow::OwnStack;
 use crate::hit::{alone, asm, barrier, process};
 use crate::regs::Regs;
@@ -111,6 +112,8 @@ pub struct ThreadState {
     pub counting: AtomicBool,
     /// Where it counts.
     pub cells: Cells,
+    /// Where it writes the binary trace.
+    pub cursor: Cursor,
     /// Its own stack, and the calls followed there.
     pub stack: OwnStack,
     /// Displaced instructions in flight.
@@ -209,6 +212,21 @@ fn claim_alone() -> Option<&'static ThreadState> {
     Some(state)
 }
 
+/// In [`ThreadState::tid`]: somebody is at a dead thread's state.
+const HELD: i32 = -1;
+
+/// Runs `work` with the state of a thread that is dead, unless the state has a new one meanwhile. Asks
+/// the kernel. Signal-safe.
+pub fn with_dead<R>(state: &ThreadState, work: impl FnOnce(&ThreadState) -> R) -> Option<R> {
+    let owner = state.tid.load(Relaxed);
+    if owner <= 0 || sys::thread_exists(process::pid(), owner) || !take(state, owner, HELD) {
+        return None;
+    }
+    let result = work(state);
+    state.tid.store(owner, Release);
+    Some(result)
+}
+
 fn take(state: &ThreadState, from: i32, to: i32) -> bool {
     state.tid.load(Relaxed) == from && state.tid.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
 }
@@ -230,6 +248,7 @@ fn grow() -> Option<()> {
 pub fn after_fork() {
     let mine = asm::thread_pointer();
     for state in all() {
+        state.cursor.leave();
         if std::ptr::eq(state, mine) {
             state.tid.store(sys::gettid(), Relaxed);
             state.comm_known.store(false, Relaxed);
@@ -260,6 +279,7 @@ impl ThreadState {
         self.pending.store(0, Relaxed);
         self.aside.clear();
         self.comm_known.store(false, Relaxed);
+        self.cursor.rename();
         self.stack.reset();
         for step in &self.steps {
             step.slot.store(0, Relaxed);
@@ -433,6 +453,7 @@ impl ThreadState {
             // SAFETY: only this thread touches the cell.
             unsafe { *self.comm.get() = sys::thread_name() };
             self.comm_known.store(true, Relaxed);
+            self.cursor.rename();
         }
         // SAFETY: only this thread writes the cell, and not while the reference lives.
         unsafe { &*self.comm.get() }

@@ -95,6 +95,7 @@ pub fn idle(maker: &Maker, name: &str, at: &str) -> *const Consumer {
             side: Side::Entry,
             program: fetch::EventProgram::default(),
             log: false,
+            reads_time: false,
             plugins: Vec::new(),
             plugin_probe: Box::new(empty_probe()),
         })),
@@ -174,6 +175,7 @@ fn event_role(
     };
     Ok(EventRole {
         side,
+        reads_time: program.reads_time(),
         program,
         log: spec.actions.contains(&Action::Log),
         plugins: plugins.to_vec(),

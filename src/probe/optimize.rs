@@ -27,6 +27,7 @@ use crate::hit::counters::Counters;
 use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
+use crate::hit::quick_log::QuickLog;
 use crate::hit::{ticks, vectors};
 use crate::insn::{
     Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
@@ -282,14 +283,17 @@ impl Registry {
         let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
         let start = placed.at + HEAD as u64;
         let (code, relocated) = plan.build(start)?;
-        let quick = timed(point).filter(|_| is_entry && flags_are_dead(&text, point.at, true));
+        let is_free = is_entry && flags_are_dead(&text, point.at, true);
+        let quick = timed(point).filter(|_| is_free);
+        let log = quick_log(point).filter(|_| is_free).unwrap_or(QuickLog::NONE);
         let quick = quick
             .map_or(Quick::NONE, |(consumer, first)| Quick::new(consumer, point, relocated.new_at(), first));
         // SAFETY: only changed under the lock, which we hold.
         let list = unsafe { point.consumers.load(Acquire).as_ref() };
         let sole = list.map_or(std::ptr::null(), ConsumerList::sole);
-        let detour: &'static mut Detour = Box::leak(Box::new(Detour {
+        let detour: &'static Detour = Box::leak(Box::new(Detour {
             quick,
+            log,
             point,
             start,
             entry: placed.at + head as u64,
@@ -305,7 +309,7 @@ impl Registry {
             traps: placed.traps,
             next: [AtomicPtr::default(), AtomicPtr::default()],
         }));
-        let mut bytes = detour::head(detour, point.at).to_vec();
+        let mut bytes = detour::head(detour).to_vec();
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, bytes);
         Ok(detour)
@@ -366,7 +370,9 @@ fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
     let fits = detour.quick.first == wanted
         || (!detour.quick.is_some() && wanted == 0)
         || (!detour.quick.is_some() && detour.follows);
-    fits && detour.counting.map(|counting| counting.cell) == counted(point)
+    let logs = logged(point).is_some_and(|(consumer, _)| detour.log.is_of(consumer));
+    // Here too.
+    fits && (logs || !detour.log.is_some()) && detour.counting.map(|counting| counting.cell) == counted(point)
 }
 
 /// The one consumer that only counts and times calls, and where its cells begin.
@@ -392,6 +398,30 @@ fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
         && !consumer.returns_twice;
     let has_counter = ticks::TICKS_ARE_TSC.load(Relaxed) != 0;
     (only_counts && has_times && has_counter).then_some((consumer, first))
+}
+
+/// The one consumer that does nothing but log registers, and the cell of its hits.
+fn logged(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
+    // SAFETY: only changed under the lock, which the caller holds.
+    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
+    let [consumer] = list.all.as_slice() else { return None };
+    // SAFETY: listed consumers are alive; a config's live for ever.
+    let consumer: &'static Consumer = unsafe { &**consumer };
+    let Role::Event(event) = &consumer.role else { return None };
+    let only_logs = event.side == Side::Entry
+        && event.log
+        && event.plugins.is_empty()
+        && event.program.registers().is_some()
+        && consumer.sample == 1
+        && consumer.limit == 0;
+    only_logs.then_some((consumer, consumer.counters.hits.cell()?))
+}
+
+/// What a detour of such a place needs.
+fn quick_log(point: &ProbePoint) -> Option<QuickLog> {
+    let (consumer, cell) = logged(point)?;
+    let Role::Event(event) = &consumer.role else { return None };
+    QuickLog::new(consumer, point, cell, event.program.registers()?)
 }
 
 /// The cell in which hits are counted by compiled code: one consumer, which does nothing else.

@@ -33,7 +33,8 @@ impl Naming {
     }
 }
 
-fn terminated(path: &std::path::Path) -> Option<CString> {
+/// As the kernel wants it; `None`: it holds a NUL.
+pub(super) fn terminated(path: &std::path::Path) -> Option<CString> {
     CString::new(path.as_os_str().as_bytes()).ok()
 }
 
@@ -59,7 +60,7 @@ pub fn open_log(naming: &Naming, template: &str) -> Result<i32, i32> {
     Ok(output::own(fd))
 }
 
-fn lock(fd: &Fd, operation: i32) -> bool {
+pub(super) fn lock(fd: &Fd, operation: i32) -> bool {
     // SAFETY: no pointers.
     unsafe { sys::syscall3(libc::SYS_flock, fd.raw() as usize, operation as usize, 0) }.is_ok()
 }
@@ -94,21 +95,24 @@ pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), 
         LAST_REPORT.store(number, Relaxed);
     }
     let name = numbered(number)?;
-    let open = || Fd::open(&name, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY, 0o666);
-    let fd = open().or_else(|errno| {
-        // The program has taken every number: one above the limit, or one of ours has to go.
-        match errno {
-            libc::EMFILE => match sys::with_more_descriptors(|_| open()) {
-                Some(Ok(fd)) => Ok(fd),
-                _ => {
-                    output::make_room();
-                    open()
-                }
-            },
-            _ => Err(errno),
-        }
-    })?;
+    let fd = open_in_need(&name, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY)?;
     if output::write_all(fd.raw(), text) { Ok(()) } else { Err(libc::EIO) }
+}
+
+/// Opens a file for a moment, also where the program has taken every number: one above the limit, or one
+/// of ours has to go.
+pub(super) fn open_in_need(path: &std::ffi::CStr, flags: i32) -> Result<Fd, i32> {
+    let open = || Fd::open(path, flags, 0o666);
+    open().or_else(|errno| match errno {
+        libc::EMFILE => match sys::with_more_descriptors(|_| open()) {
+            Some(Ok(fd)) => Ok(fd),
+            _ => {
+                output::make_room();
+                open()
+            }
+        },
+        _ => Err(errno),
+    })
 }
 
 /// The number of the report this program wrote already.
@@ -144,15 +148,22 @@ fn written_by_this_process(path: &std::ffi::CStr) -> bool {
 }
 
 /// When the process was started, ns since the epoch (proc(5), field 22 of /proc/self/stat).
-fn process_start_ns() -> Option<i128> {
+pub(super) fn process_start_ns() -> Option<i128> {
     let stat = sys::read_whole(c"/proc/self/stat").ok()?;
     let text = String::from_utf8_lossy(&stat);
     let ticks: i128 = text.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
-    let now = |clock: libc::clockid_t| {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the kernel writes one timespec.
-        unsafe { sys::syscall3(libc::SYS_clock_gettime, clock as usize, &raw mut time as usize, 0) }.ok()?;
-        Some(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
-    };
-    Some(now(libc::CLOCK_REALTIME)? - now(libc::CLOCK_BOOTTIME)? + ticks * 10_000_000)
+    let (real, boot) = (clock_ns(libc::CLOCK_REALTIME)?, clock_ns(libc::CLOCK_BOOTTIME)?);
+    Some(real - boot + ticks * 10_000_000)
+}
+
+/// CLOCK_REALTIME, ns since the epoch.
+pub(super) fn realtime_ns() -> Option<u64> {
+    clock_ns(libc::CLOCK_REALTIME).and_then(|ns| u64::try_from(ns).ok())
+}
+
+fn clock_ns(clock: libc::clockid_t) -> Option<i128> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    unsafe { sys::syscall3(libc::SYS_clock_gettime, clock as usize, &raw mut time as usize, 0) }.ok()?;
+    Some(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec))
 }

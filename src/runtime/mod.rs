@@ -7,4 +7,5 @@ pub mod plugins;
 pub mod report;
 pub mod start;
 pub mod timebase;
+mod trace_file;
 pub mod watch;

@@ -12,13 +12,16 @@ use crate::config::{
 };
 use crate::elf::{ElfFile, FileBytes, FileId, NoFiles};
 use crate::error::Refusal;
-use crate::hit::{actions, barrier, clock, consumer, gates as hit_gates, output, process, shadow, thread};
+use crate::hit::{
+    actions, asm, barrier, clock, consumer, gates as hit_gates, output, process, ring, shadow, thread,
+};
 use crate::place::ObjectPattern;
 use crate::probe::{Maker, Registry, State, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
-use crate::runtime::{gates, plugins, report, timebase, watch};
+use crate::runtime::{gates, plugins, report, timebase, trace_file, watch};
 use crate::sys;
+use crate::trace::file::DEFAULT_SIZE;
 
 /// EX_CONFIG of sysexits.h: a config that can't be used, under UPROBE_STRICT.
 pub const EXIT_CONFIG: i32 = 78;
@@ -103,6 +106,7 @@ fn start_base() {
         process::start(on_fork_child);
         barrier::start();
         let _section = thread::LibrarySection::enter();
+        asm::start();
         output::note_stderr();
         // SAFETY: libc's errno of this thread.
         clock::start(vdso_clock(), unsafe { libc::__errno_location() } as usize);
@@ -194,7 +198,11 @@ fn on_fork_child() {
     process::page().start_ns.store(clock::now_ns(), Relaxed);
     if let Some(settings) = SETTINGS.get() {
         if settings.output.path.as_deref().is_some_and(|path| path.contains("%p")) {
-            output::forget();
+            if settings.output.format == OutputFormat::Trace {
+                ring::forget(open_trace);
+            } else {
+                output::forget();
+            }
         } else {
             process::page().log_begun.store(1, Relaxed);
         }
@@ -356,7 +364,8 @@ pub fn initialise(environment: &Environment) {
     }
     let _ = SETTINGS.set(settings);
     if config.probes.iter().any(|probe| probe.actions.contains(&Action::Log)) {
-        output::prepare();
+        let is_open = output::prepare();
+        stop_if(strict && !is_open && output::is_trace());
     }
     let refused = install(config.probes, environment.strictness);
     stop_if(strict && refused);
@@ -407,7 +416,20 @@ fn naming() -> Naming {
     Naming { program: program.unwrap_or_default(), start_unix_secs: now.tv_sec as u64, directory }
 }
 
+/// Opens the binary trace of this process; what is wrong with it was said at start, or is a fork child's.
+fn open_trace() -> Option<ring::Mapped> {
+    let settings = SETTINGS.get()?;
+    let path = settings.output.path.as_ref()?;
+    let size = settings.output.size.unwrap_or(DEFAULT_SIZE);
+    trace_file::open(&settings.naming, path, size)
+        .inspect_err(|why| say(Level::Error, &format!("[output] path '{path}': no trace: {why}")))
+        .ok()
+}
+
 fn open_output(settings: &Settings, strict: bool) {
+    if settings.output.format == OutputFormat::Trace {
+        return output::start_trace(open_trace);
+    }
     output::start(settings.output.format == OutputFormat::Json, || {
         let settings = SETTINGS.get()?;
         match &settings.output.path {

@@ -14,9 +14,9 @@
 //!
 //! Runs at a hit: no allocation, no formatting machinery, no panic.
 
-use crate::fetch::{EventProgram, Format};
+use crate::fetch::Format;
 use crate::trace::record::{RecordBuf, Value, comm_bytes, sign_extend};
-use crate::trace::{EventHead, LineBuf};
+use crate::trace::{Arguments, EventHead, LineBuf};
 
 /// Most bytes of the probe's name and of its place, with escapes: so the head always fits.
 const MOST_NAME: usize = 1024;
@@ -27,11 +27,11 @@ const END: &[u8] = b"}}";
 const END_CUT: &[u8] = b"},\"truncated\":true}";
 
 /// Writes the event as one line, with its newline, in place of what `out` holds.
-pub fn render(out: &mut LineBuf, head: &EventHead<'_>, program: &EventProgram, record: &RecordBuf) {
+pub fn render(out: &mut LineBuf, head: &EventHead<'_>, program: &impl Arguments, record: &RecordBuf) {
     out.clear();
     let mut cut = push_head(out, head);
     let mut values = record.view();
-    for (index, arg) in program.args().iter().enumerate() {
+    for (index, (name, format)) in program.arguments().enumerate() {
         let Some(value) = values.next() else {
             cut = true;
             break;
@@ -40,9 +40,9 @@ pub fn render(out: &mut LineBuf, head: &EventHead<'_>, program: &EventProgram, r
         if index > 0 {
             out.push(b",");
         }
-        out.push_json_text(arg.name().as_bytes(), ANY);
+        out.push_json_text(name.as_bytes(), ANY);
         out.push(b":");
-        let value_cut = push_value(out, arg.format(), value);
+        let value_cut = push_value(out, format, value);
         if out.is_cut() || out.room() < END_CUT.len() {
             out.roll_back(before);
             cut = true;

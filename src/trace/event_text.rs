@@ -9,9 +9,9 @@
 //!
 //! Runs at a hit: no allocation, no formatting machinery, no panic.
 
-use crate::fetch::{ArgProgram, EventProgram, Format};
+use crate::fetch::Format;
 use crate::trace::record::{RecordBuf, Value, comm_bytes, sign_extend};
-use crate::trace::{EventHead, LineBuf};
+use crate::trace::{Arguments, EventHead, LineBuf};
 
 /// Columns of the thread's name, and of its id after it.
 const COMM_COLUMNS: usize = 16;
@@ -21,16 +21,16 @@ const TID_COLUMNS: usize = 7;
 ///
 /// A string that was cut has `...` after its closing quote; an argument that did not fit the record is
 /// `(truncated)`; a line that did not fit ends in `...`.
-pub fn render(out: &mut LineBuf, head: &EventHead<'_>, program: &EventProgram, record: &RecordBuf) {
+pub fn render(out: &mut LineBuf, head: &EventHead<'_>, program: &impl Arguments, record: &RecordBuf) {
     out.clear();
     push_head(out, head);
     let mut values = record.view();
-    for arg in program.args() {
+    for (name, format) in program.arguments() {
         out.push(b" ");
-        out.push_str(arg.name());
+        out.push_str(name);
         out.push(b"=");
         match values.next() {
-            Some(value) => push_value(out, arg, value),
+            Some(value) => push_value(out, format, value),
             None => out.push(b"(truncated)"),
         }
     }
@@ -75,7 +75,7 @@ fn push_head(out: &mut LineBuf, head: &EventHead<'_>) {
     out.push(b")");
 }
 
-fn push_value(out: &mut LineBuf, arg: &ArgProgram, value: Value<'_>) {
+fn push_value(out: &mut LineBuf, format: Format, value: Value<'_>) {
     match value {
         Value::Array { elements, cut } => {
             out.push(b"{");
@@ -83,11 +83,11 @@ fn push_value(out: &mut LineBuf, arg: &ArgProgram, value: Value<'_>) {
                 if index > 0 {
                     out.push(b",");
                 }
-                push_scalar(out, arg.format(), element);
+                push_scalar(out, format, element);
             }
             out.push(if cut { b",...}" } else { b"}" });
         }
-        value => push_scalar(out, arg.format(), value),
+        value => push_scalar(out, format, value),
     }
 }
 

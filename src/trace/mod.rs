@@ -2,8 +2,10 @@
 
 pub mod event_json;
 pub mod event_text;
+pub mod file;
 pub mod latency;
 pub mod line;
+pub mod reader;
 pub mod record;
 pub mod summary;
 mod summary_json;
@@ -14,9 +16,31 @@ pub mod template;
 
 #[cfg(test)]
 mod event_tests;
+#[cfg(test)]
+mod reader_tests;
 
 pub use latency::Latency;
 pub use line::LineBuf;
+
+use crate::fetch::{EventProgram, Format};
+
+/// What must be known of a probe's arguments to print their values.
+pub trait Arguments {
+    /// Names and formats, in the order of a record's values.
+    fn arguments(&self) -> impl Iterator<Item = (&str, Format)>;
+    /// Whether one of them is `$latency`, so that it needn't be printed besides.
+    fn prints_latency(&self) -> bool;
+}
+
+impl Arguments for EventProgram {
+    fn arguments(&self) -> impl Iterator<Item = (&str, Format)> {
+        self.args().iter().map(|arg| (arg.name(), arg.format()))
+    }
+
+    fn prints_latency(&self) -> bool {
+        self.prints_latency()
+    }
+}
 
 /// What an event says besides its arguments.
 #[derive(Clone, Copy, Debug)]

@@ -34,6 +34,17 @@ const TEXT_CUT: u8 = 7;
 const ARRAY: u8 = 8;
 const ARRAY_CUT: u8 = 9;
 
+/// The first byte of an integer of `width` bytes (1, 2, 4 or 8), which follow.
+#[must_use]
+pub const fn int_tag(width: u8) -> u8 {
+    match width {
+        1 => INT8,
+        2 => INT16,
+        4 => INT32,
+        _ => INT64,
+    }
+}
+
 /// What reading a string gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TextRead {
@@ -88,12 +99,8 @@ impl<'a> ValueWriter<'a> {
 
     /// Appends the low `width` bytes (1, 2, 4 or 8) of `value`.
     pub fn push_int(&mut self, value: u64, width: u8) -> bool {
-        let (tag, width) = match width {
-            1 => (INT8, 1),
-            2 => (INT16, 2),
-            4 => (INT32, 4),
-            _ => (INT64, 8),
-        };
+        let tag = int_tag(width);
+        let width = if tag == INT64 { 8 } else { usize::from(width) };
         let mut encoded = [0; 9];
         let [head, word @ ..] = &mut encoded;
         *head = tag;
@@ -267,6 +274,12 @@ impl<'a> RecordView<'a> {
     #[must_use]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, is_array: false }
+    }
+
+    /// The bytes that are not read yet.
+    #[must_use]
+    pub const fn rest(self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Whether arguments are missing because the record was full.

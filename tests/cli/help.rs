@@ -4,7 +4,14 @@ use super::uprobe;
 
 #[test]
 fn every_command_has_help_with_examples() {
-    for args in [&["--help"][..], &["-h"], &["run", "--help"], &["list", "-h"], &["check", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["run", "--help"],
+        &["list", "-h"],
+        &["check", "--help"],
+        &["report", "-h"],
+    ] {
         let ran = uprobe(args).expect(0);
         assert!(ran.stdout.starts_with("uprobe"), "{args:?}: {}", ran.stdout);
         let (_, examples) = ran.stdout.split_once("\nExamples:\n").expect("examples");
@@ -36,7 +43,13 @@ fn wrong_command_lines() {
         (&["lst"][..], "unknown command 'lst'; did you mean 'list'?", "uprobe --help"),
         (&["frobnicate"], "unknown command 'frobnicate'", "uprobe --help"),
         (&["--frob"], "invalid option '--frob'", "uprobe --help"),
-        (&["report", "x.trace"], "'report' is not in this version yet", "uprobe --help"),
+        (&["report"], "no trace to report", "uprobe report --help"),
+        (
+            &["report", "--json", "--text", "x"],
+            "more than one form: give one of --text, --json, --summary, --chrome, --folded and --flamegraph",
+            "uprobe report --help",
+        ),
+        (&["report", "--flamegraph"], "missing argument for option '--flamegraph'", "uprobe report --help"),
         (&["top", "1"], "'top' is not in this version yet", "uprobe --help"),
         (&["doctor"], "'doctor' is not in this version yet", "uprobe --help"),
         (&["run"], "no program to run", "uprobe run --help"),

@@ -249,6 +249,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Where its files are.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.clone()
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("our child").is_some()
