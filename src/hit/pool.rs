@@ -165,10 +165,8 @@ mod tests {
                         std::thread::yield_now();
                         for unit in [a, b] {
                             // SAFETY: as above.
-                            assert_eq!(
-                                unsafe { *(address(unit) as *mut u64).add(1) },
-                                mark + u64::from(unit)
-                            );
+                            let found = unsafe { *(address(unit) as *mut u64).add(1) };
+                            assert_eq!(found, mark + u64::from(unit));
                             give(unit, 0);
                         }
                     }

@@ -306,7 +306,7 @@ fn pool() -> u64 {
 
 fn entry(stub: u32) -> &'static Entry {
     // SAFETY: the table is static and zeroed; the index is masked into it.
-    unsafe { &(*(&raw const uprobe_stub_table))[stub as usize % STUBS] }
+    unsafe { &uprobe_stub_table[stub as usize % STUBS] }
 }
 
 /// The stub's landing: what stands in the slot of a followed call.

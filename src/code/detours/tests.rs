@@ -265,7 +265,10 @@ fn fixed_address_maps() -> Vec<MapEntry> {
 
 const FIXED: Limits = Limits { lowest: 0x1_0000, heap_end: 0x133_5000, stack: 8 << 20 };
 
-fn rooms(gaps: &Gaps) -> (Vec<(u64, u64)>, Vec<(u64, u64)>) {
+/// Stretches of memory, from and to.
+type Rooms = Vec<(u64, u64)>;
+
+fn rooms(gaps: &Gaps) -> (Rooms, Rooms) {
     (gaps.good.iter().collect(), gaps.last_resort.iter().collect())
 }
 
@@ -325,7 +328,11 @@ fn a_program_at_a_fixed_address() {
                 let Some(at) = gaps.find(&wanted, (low, high), at, last_resort, &mut 1000) else { continue };
                 assert!(at >= 0x11_0000 && range.contains(at + HEAD as u64), "{range:x?} {at:x}");
                 let pages = gaps.pages(at, at + 100, 0x1_0000).expect("in a room");
-                assert!(pages.0 <= at && at + 100 <= pages.1 && pages.0 % PAGE == 0 && pages.1 % PAGE == 0);
+                assert!(
+                    pages.0 <= at
+                        && at + 100 <= pages.1
+                        && [pages.0, pages.1].iter().all(|end| end.is_multiple_of(PAGE))
+                );
                 for map in fixed_address_maps() {
                     let room = if map.name == "[heap]" { 64 << 20 } else { 64 << 10 };
                     assert!(

@@ -190,7 +190,9 @@ fn every_mask_is_what_the_kernel_would_have_made_it() {
             around(&|| send());
             seen()
         };
-        let sends: [(fn(), i32, i32, u64); 4] = [
+        /// What sends it, the signal, its flags and its mask.
+        type Case = (fn(), i32, i32, u64);
+        let sends: [Case; 4] = [
             (|| send(USR1), USR1, 0, 0),
             (|| send(USR1), USR1, 0, sigbit(USR2) | sigbit(RT)),
             (|| send(USR1), USR1, libc::SA_NODEFER, sigbit(USR2)),
