@@ -1,6 +1,8 @@
 //! Every test of hits, signals, returns and unwinding once more, with int3 at each place: there a jump stands
 //! otherwise. The harness knows by this binary's name.
 
+#![allow(clippy::duplicate_mod, reason = "each of them is a test of its own, too, with the harness")]
+
 #[path = "c_returns.rs"]
 mod c_returns;
 #[path = "counts.rs"]
