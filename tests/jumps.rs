@@ -56,7 +56,8 @@ mod signals {
 
     fn assert_seen(keys: &str, args: &[&str]) -> (Outcome, u64, u64) {
         let program = Program::new("detour_signals.c").build();
-        let launch = Launch::new(program).arg(5000).args(args).probe("exe:window_*", keys).count("exe:nested");
+        let launch =
+            Launch::new(program).arg(5000).args(args).probe("exe:window_*", keys).count("exe:nested");
         let outcome = launch.run();
         let expected = "foreign rip: 0\nwrong rsp: 0\nshort backtraces: 0\nwrong results: 0\nsignals: many\n";
         assert!(outcome.stdout.starts_with(expected), "{outcome}");
@@ -65,7 +66,8 @@ mod signals {
         let probes = outcome.probes();
         let windows = || probes.iter().filter(|probe| probe.at.contains("window_"));
         let method = if only_int3() { "boost" } else { "jump" };
-        let others: Vec<_> = windows().filter(|w| !only_int3() && w.method.as_deref() != Some(method)).collect();
+        let others: Vec<_> =
+            windows().filter(|w| !only_int3() && w.method.as_deref() != Some(method)).collect();
         assert!(others.is_empty(), "{others:#?}");
         let hits: u64 = windows().map(|window| window.hits).sum();
         assert_eq!(windows().map(|window| window.nmissed).sum::<u64>(), 0, "{outcome}");
@@ -146,8 +148,17 @@ mod places {
         for shape in SHAPES {
             let program = build("midway.c", shape);
             for function in [
-                "red_zone", "carries", "backwards", "vectors", "masks", "eighty", "rounding", "crooked", "ways",
-                "early_loop", "blocks",
+                "red_zone",
+                "carries",
+                "backwards",
+                "vectors",
+                "masks",
+                "eighty",
+                "rounding",
+                "crooked",
+                "ways",
+                "early_loop",
+                "blocks",
             ] {
                 let offsets = instruction_offsets(&program, function);
                 let outcome = Launch::new(&program).arg(function).args(&offsets).run();
