@@ -83,7 +83,7 @@ impl QuickLog {
             *to = Fetched { tag: int_tag(width), offset: offset(reg)?, bytes: 1 + width, reserved: 0 };
             len += 1 + usize::from(width);
         }
-        let word = consumer.definition.expect(point.at, len)?;
+        let word = consumer.definition.announce(point.at, len)?;
         Some(Self { consumer, word, cell, padded: padded(len) as u32, args })
     }
 
@@ -152,29 +152,31 @@ global_asm!(
     "jz 9f", // inside a hit, or the thread's first
     "mov rcx, [rip + uprobe_tls_thread@GOTTPOFF]",
     "mov rcx, fs:[rcx]",
+    // From here on signals are set aside: a handler's own hits, or its fork, would make untrue what is
+    // looked at below.
+    "mov dword ptr [rcx + {depth}], 1",
     "mov rax, [rip + {page}]",
     "cmp dword ptr [rax + {pid}], 0",
-    "je 9f", // a fork child's first
+    "je 6f", // a fork child's first
     "mov rax, [rdi + {consumer}]",
     "cmp byte ptr [rax + {alive}], 0",
-    "je 9f",
+    "je 6f",
     "mov r8, [rdi + {word}]",
     "mov r8, [r8]",
     "test r8, r8",
-    "jz 9f", // the probe's first
+    "jz 6f", // the probe's first
     "cmp byte ptr [rcx + {is_named}], 0",
-    "je 9f",
+    "je 6f",
     "cmp byte ptr [rcx + {comm_known}], 0",
-    "je 9f",
+    "je 6f",
     "cmp byte ptr [rip + {broken}], 0",
-    "jne 9f",
+    "jne 6f",
     "mov rsi, [rcx + {at}]",
     "mov eax, [rdi + {padded}]",
     "add rax, rsi", // the next record
     "lea rdx, [rax + 8]",
     "cmp rdx, [rcx + {end}]",
-    "ja 9f", // the chunk is full
-    "mov dword ptr [rcx + {depth}], 1", // from here on signals are set aside
+    "ja 6f", // the chunk is full
     "mov edx, [rdi + {cell}]",
     "inc qword ptr [r9 + 8 * rdx]",
     "mov r9, rax",
@@ -238,10 +240,13 @@ global_asm!(
     "lock inc qword ptr [rax + {lost}]",
     "jmp 4b",
     "8:",
+    ".cfi_restore_state",
     "call uprobe_deliver",
     "jmp 5b",
+    // The long way delivers what was set aside meanwhile.
+    "6:",
+    "mov dword ptr [rcx + {depth}], 0",
     "9:",
-    ".cfi_restore_state",
     "pop r9",
     ".cfi_adjust_cfa_offset -8",
     "pop r8",

@@ -89,7 +89,7 @@ impl Definition {
     /// Events from `address` will all have `len` bytes: where the word of such an event will be found.
     /// `None`: it is defined with another address. Not at a hit.
     #[must_use]
-    pub fn expect(&'static self, address: u64, len: usize) -> Option<&'static AtomicU64> {
+    pub fn announce(&'static self, address: u64, len: usize) -> Option<&'static AtomicU64> {
         let known = self.address.compare_exchange(0, address, SeqCst, SeqCst);
         if known.is_err_and(|other| other != address) {
             return None;
