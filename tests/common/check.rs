@@ -26,7 +26,10 @@ pub fn assert_hits_as_told(outcome: &Outcome) {
         let probe = outcome.at(&format!("exe:{place}"));
         assert_eq!(probe.state, "armed", "{probe:#?}\n{outcome}");
         let is_jump = probe.method.as_deref() == Some("jump");
-        assert!(is_jump || only_int3() || probe.reason.is_some(), "no jump, and no reason {probe:#?}\n{outcome}");
+        assert!(
+            is_jump || only_int3() || probe.reason.is_some(),
+            "no jump, and no reason {probe:#?}\n{outcome}"
+        );
         assert_eq!(
             (probe.hits, probe.nmissed),
             (expected, 0),
