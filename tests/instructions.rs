@@ -22,12 +22,12 @@ const ROUNDS: u64 = 12;
 /// Once per test binary: its tests are threads of one process.
 fn program(cells: &[table::Cell]) -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| build(cells))
+    PROGRAM.get_or_init(|| build(cells, 0))
 }
 
-fn build(cells: &[table::Cell]) -> PathBuf {
+fn build(cells: &[table::Cell], before: usize) -> PathBuf {
     let avx512 = fs::read_to_string("/proc/cpuinfo").unwrap_or_default().contains("avx512f");
-    let text = table::assembly(cells, avx512);
+    let text = table::assembly(cells, avx512, before);
     let mut hash = DefaultHasher::new();
     text.hash(&mut hash);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated");
@@ -98,6 +98,7 @@ fn each_probed_instruction_does_what_it_does_unprobed() {
         panic!("{message}");
     }
     assert_same_output(&probed, &native);
+    assert_jumps(&cells, &probed);
 
     let skipped = |i: usize| native.stdout.lines().nth(i).is_some_and(|line| line.contains(": no "));
     let mut wrong = Vec::new();
@@ -108,6 +109,47 @@ fn each_probed_instruction_does_what_it_does_unprobed() {
         }
     }
     assert!(wrong.is_empty(), "each is probed and hit {ROUNDS} times, but:\n{}", wrong.join("\n"));
+}
+
+/// What a jump displaces is more than one instruction, and each may be any of them.
+#[test]
+fn each_instruction_behind_others_does_what_it_does_unprobed() {
+    let cells = table::cells();
+    for before in 1..=4 {
+        let program = build(&cells, before);
+        let places = (0..cells.len()).map(|i| format!("exe:insn_{i}"));
+        let launch = |args: &[&str]| Launch::new(&program).args(args).count_all(places.clone());
+        let native = launch(&[]).native().run();
+        let probed = launch(&[]).run();
+        assert_eq!(probed.end, native.end, "behind {before}: {probed}");
+        if let Some(message) = differences(launch, &native, &probed) {
+            panic!("behind {before}: {message}");
+        }
+        assert_same_output(&probed, &native);
+        assert_jumps(&cells, &probed);
+    }
+}
+
+/// Nearly all of them have a jump; the others say why not.
+fn assert_jumps(cells: &[table::Cell], probed: &Outcome) {
+    let probes = probed.probes();
+    let others: Vec<String> = probes
+        .iter()
+        .zip(cells)
+        .filter(|(probe, _)| probe.method.as_deref() != Some("jump"))
+        .map(|(probe, cell)| format!("'{}': {:?}, {:?}", cell.text, probe.method, probe.reason))
+        .collect();
+    if only_int3() {
+        assert_eq!(others.len(), cells.len(), "{probed}");
+    } else {
+        assert!(
+            others.len() * 20 < cells.len(),
+            "{} of {}\n{}",
+            others.len(),
+            cells.len(),
+            others.join("\n")
+        );
+    }
 }
 
 /// With a post_handler each instruction is stepped, or emulated with the handler after it.

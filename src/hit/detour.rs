@@ -553,6 +553,21 @@ pub fn inner(at: u64) -> Option<u64> {
     })
 }
 
+/// The same for an undefined opcode at `at`, also where it has gone while the signal was on its way. (An
+/// int3 that has gone is seen by its place: whoever trapped there runs the instruction again. Here it may be
+/// undefined itself, and its copy tells.)
+#[must_use]
+pub fn inner_undefined(at: u64) -> Option<u64> {
+    let gone = |offset: u64| {
+        let point = point::lookup(at.wrapping_sub(offset)).filter(|point| !point.gone.load(Acquire))?;
+        let detour = point.detour()?;
+        let mut byte = [0];
+        let is_original = SafeMemory.read(at, &mut byte) == 1 && byte[0] == detour.original[offset as usize];
+        detour.relocated.new_address(offset as usize).filter(|_| is_original)
+    };
+    inner(at).or_else(|| (1..JUMP_LEN as u64).find_map(gone))
+}
+
 const PAGES: usize = 1 << 14;
 /// Detours by the page they lie in.
 static BY_PAGE: [AtomicPtr<Detour>; PAGES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES];

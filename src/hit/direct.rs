@@ -175,7 +175,7 @@ global_asm!(
     "jne 6f",
     "test r14d, r14d",
     "jnz uprobe_detour_resume",
-    "10:",
+    "20:",
     "mov rsp, rbx",
     ".cfi_def_cfa rsp, 280",
     "mov rcx, [rsp + 136]",
@@ -229,7 +229,9 @@ global_asm!(
     ".cfi_adjust_cfa_offset -24",
     "ret",
     "3:",
+    // LLVM restores the state, and goes on counting from where it was.
     ".cfi_restore_state",
+    ".cfi_def_cfa_offset 280",
     "and ch, 0xFE", // the trap flag is a debugger's
     "push rcx",
     ".cfi_adjust_cfa_offset 8",
@@ -241,7 +243,7 @@ global_asm!(
     "call uprobe_deliver",
     "test r14d, r14d",
     "jnz uprobe_detour_resume",
-    "jmp 10b",
+    "jmp 20b",
     // The handler said something: Rust decides, which uses vector registers.
     "7:",
     "mov rdi, rbx",

@@ -31,7 +31,7 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
     // A trap inside a jump, of whoever runs there: it is no fault, also of a user's handler.
     if signal == libc::SIGILL
         && synchronous
-        && let Some(copy) = detour::inner(rip)
+        && let Some(copy) = detour::inner_undefined(rip)
     {
         // SAFETY: the kernel's frame.
         unsafe { (*context).regs.rip = copy };

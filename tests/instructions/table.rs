@@ -607,8 +607,10 @@ fn common_code(text: &mut String) -> std::fmt::Result {
     writeln!(text, "  ret\n.balign 8\ncell_mxcsr: .long 0x1f80, 0")
 }
 
-/// The assembly file, and the names of its cells: `insn_N`.
-pub fn assembly(cells: &[Cell], avx512: bool) -> String {
+/// The assembly file, and the names of its cells: `insn_N`. Each instruction is the one after `before` of one
+/// byte.
+pub fn assembly(cells: &[Cell], avx512: bool, before: usize) -> String {
+    let before = "nop\n  ".repeat(before);
     let mut text = String::from(".text\n");
     common_code(&mut text).expect("a String takes all");
     if !avx512 {
@@ -621,7 +623,7 @@ pub fn assembly(cells: &[Cell], avx512: bool) -> String {
         text += &format!(
             "entry_{i}:\n  {}\n  leaq insn_{i}(%rip), %rax\n  movq %rax, cell_target(%rip)\n  jmp cell_load\n\
              .balign 16\n.globl insn_{i}\n\
-             insn_{i}:\n  {}\nnext_{i}:\n  jmp cell_store\n.size insn_{i}, . - insn_{i}\n\
+             insn_{i}:\n  {before}{}\nnext_{i}:\n  jmp cell_store\n.size insn_{i}, . - insn_{i}\n\
              2: jmp cell_other_way\n",
             cell.prepare, cell.text
         );
