@@ -133,6 +133,7 @@ global_asm!(
     "test r15, r15",
     "jz 8f",
     "mov [r13 + {running}], r15",
+    "xor r14d, r14d", // go on
     "cmp byte ptr [r15 + {alive}], 0",
     "je 5f",
     "mov rsi, [r15 + {up}]",
