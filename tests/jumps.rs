@@ -26,7 +26,7 @@ mod switching {
 
     /// Every cut of five bytes into instructions, at every edge, entered at each of them.
     fn assert_switches(shape: [&str; 2], args: &[&str]) {
-        let outcome = Launch::new(build("toggle.c", shape)).arg(100_000).args(args).run();
+        let outcome = Launch::new(build("toggle.c", shape)).arg(20_000).args(args).run();
         let expected = "wrong results: 0\nwrong handlers: 0\nwrong counts: 0\nthreads ran: yes\n";
         assert!(outcome.stdout.starts_with(expected), "{outcome}");
         assert_eq!(outcome.end, End::Exit(0), "{outcome}");
