@@ -26,7 +26,7 @@ pub struct MapEntry {
 /// The mappings of this process, in address order; `None` without /proc.
 #[must_use]
 pub fn read_maps() -> Option<Vec<MapEntry>> {
-    const PATH: &CStr = c"/proc/self/maps";
+    const PATH: &CStr = c"/proc/thread-self/maps";
     let text = sys::read_whole(PATH).ok()?;
     Some(parse(&String::from_utf8_lossy(&text)))
 }

@@ -1,11 +1,12 @@
-//! Which memory is executable, read from /proc/self/maps with nothing but three system calls and a
+//! Which memory is executable, read from /proc/thread-self/maps with nothing but three system calls and a
 //! small buffer: at a hit, when a return address is seen for the first time in memory not known yet.
 
 use crate::sys::Fd;
 
 /// Calls `found(start, end)` for each executable mapping. Signal-safe; uses 1 KiB of stack.
 pub fn read(mut found: impl FnMut(u64, u64)) {
-    let Ok(fd) = Fd::open(c"/proc/self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0) else { return };
+    // Not "self": that is the main thread, which has no memory any more once it has left by pthread_exit.
+    let Ok(fd) = Fd::open(c"/proc/thread-self/maps", libc::O_RDONLY | libc::O_CLOEXEC, 0) else { return };
     let mut line = Line::default();
     let mut buffer = [0_u8; 512];
     loop {
