@@ -26,6 +26,7 @@ mod eval;
 pub mod filter;
 mod filter_eval;
 mod nearest;
+mod needs;
 mod number;
 mod parse;
 mod program;
@@ -35,6 +36,7 @@ pub use arg::FetchArg;
 pub use compile::{At, CompileError, Part, compile};
 pub use eval::HitInput;
 pub use filter::FilterExpr;
+pub use needs::Needs;
 pub use parse::parse_arg;
 pub use program::{ArgProgram, EventProgram, Format};
 

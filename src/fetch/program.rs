@@ -83,6 +83,12 @@ impl ArgProgram {
         self.format
     }
 
+    /// Whether it is one integer, not a string and not an array.
+    #[must_use]
+    pub const fn is_integer(&self) -> bool {
+        matches!((self.store, self.count), (Store::Int { .. }, None))
+    }
+
     /// Whether it is `$latency` itself.
     fn is_latency(&self) -> bool {
         matches!(self.start, Start::Latency) && self.loads.is_empty() && self.place.is_none()
@@ -201,7 +207,7 @@ impl EventProgram {
 
     /// Whether there is a filter.
     #[must_use]
-    pub fn has_filter(&self) -> bool {
+    pub const fn has_filter(&self) -> bool {
         !self.filter.is_empty()
     }
 

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, 
 
 use crossbeam::utils::CachePadded;
 
-use crate::fetch::EventProgram;
+use crate::fetch::{EventProgram, Needs};
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
 use crate::hit::counters::Counters;
+use crate::hit::histogram::{HistogramCounts, Measured};
 use crate::hit::latency::LatencyCounts;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
@@ -29,6 +30,8 @@ pub struct EventRole {
     pub side: Side,
     /// Fetch arguments and filter.
     pub program: EventProgram,
+    /// What of it must be done.
+    pub needs: Needs,
     /// `action = ["log"]`.
     pub log: bool,
     /// `call(PLUGIN.so:FUNCTION)`.
@@ -54,6 +57,14 @@ pub enum Role {
     Replace(u64),
     /// The engine's own. Runs at every hit, nested or not, after all others.
     Internal(InternalHandler),
+}
+
+impl EventRole {
+    /// Whether all it does at a hit is to count it: nothing is read, nobody is asked or told.
+    #[must_use]
+    pub const fn only_counts(&self) -> bool {
+        !self.program.has_filter() && !self.log && self.plugins.is_empty() && !self.needs.values
+    }
 }
 
 impl Role {
@@ -110,6 +121,8 @@ pub struct Consumer {
     pub active: AtomicU32,
     /// The times of its calls, where they are wanted.
     pub latency: Option<Box<LatencyCounts>>,
+    /// `hist(NAME)`: those of its values.
+    pub hists: Vec<HistogramCounts>,
     /// The function returns twice, first in a child that borrows its parent's memory (vfork).
     pub returns_twice: bool,
     /// No jump instead of int3.
@@ -154,6 +167,7 @@ impl Consumer {
             maxactive: 0,
             active: AtomicU32::new(0),
             latency: None,
+            hists: Vec::new(),
             returns_twice: false,
             only_int3: false,
             next: AtomicPtr::new(std::ptr::null_mut()),
@@ -240,17 +254,15 @@ impl Consumer {
         // SAFETY: this thread's own cell; consumers never nest.
         let record = unsafe { &mut *thread.record.get() };
         record.clear();
-        let mut ts_ns = 0;
-        if event.log || !event.program.is_empty() {
-            ts_ns = clock::now_ns();
-        }
-        if !event.program.is_empty() {
-            let input = hit.input(thread, ts_ns, 0);
+        let needs = &event.needs;
+        let ts_ns = if needs.entry_time { clock::now_ns() } else { 0 };
+        let input = hit.input(thread, ts_ns, 0);
+        if needs.entry_record {
             event.program.fetch(&input, record);
-            if event.program.has_filter() && !event.program.accepts(record, &input) {
-                self.counters.filtered.add(thread, 1);
-                return Flow::Continue;
-            }
+        }
+        if event.program.has_filter() && !event.program.accepts(record, &input) {
+            self.counters.filtered.add(thread, 1);
+            return Flow::Continue;
         }
         if !self.is_taken() {
             self.counters.sampled_out.fetch_add(1, Relaxed);
@@ -274,6 +286,7 @@ impl Consumer {
         if event.log && !output::event(self, &event.program, record, hit, thread, ts_ns, latency_ns) {
             self.counters.lost.fetch_add(1, Relaxed);
         }
+        self.count_values(event, hit, thread, ts_ns, latency_ns);
         let mut flow = Flow::Continue;
         for plugin in &event.plugins {
             let probe = std::ptr::from_ref::<CUprobe>(&event.plugin_probe).cast_mut();
@@ -282,6 +295,31 @@ impl Consumer {
             }
         }
         flow
+    }
+
+    /// Adds to the histograms what can be read.
+    fn count_values(
+        &self,
+        event: &EventRole,
+        hit: &Hit<'_>,
+        thread: &ThreadState,
+        ts_ns: u64,
+        latency_ns: Option<u64>,
+    ) {
+        // SAFETY: this thread's own cell; consumers never nest.
+        let record = unsafe { &*thread.record.get() };
+        for hist in &self.hists {
+            let value = match hist.measured {
+                Measured::Latency => latency_ns,
+                Measured::Arg(index) => {
+                    let input = hit.input(thread, ts_ns, latency_ns.unwrap_or(0));
+                    event.program.integer(index, record, &input, hit.is_return)
+                }
+            };
+            if let Some(value) = value {
+                hist.add(thread, value);
+            }
+        }
     }
 
     /// `sample` and `limit`: whether this execution is one that counts.
@@ -408,6 +446,7 @@ pub fn reset_all() {
         if let Some(latency) = &current.latency {
             latency.reset();
         }
+        current.hists.iter().for_each(HistogramCounts::reset);
         current.seen.store(0, Relaxed);
         current.taken.store(0, Relaxed);
         consumer = current.next.load(Acquire);

@@ -29,6 +29,7 @@ pub mod detour;
 pub mod fault;
 pub mod frame;
 pub mod gates;
+pub mod histogram;
 pub mod jprobe;
 pub mod latency;
 pub mod memory;

@@ -364,9 +364,7 @@ fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
         None => true,
     };
     let only_counts = event.side != Side::Entry
-        && !event.log
-        && event.plugins.is_empty()
-        && event.program.is_empty()
+        && event.only_counts()
         && consumer.sample == 1
         && consumer.limit == 0
         && consumer.maxactive == 0
@@ -383,12 +381,8 @@ fn counted(point: &ProbePoint) -> Option<u32> {
     // SAFETY: listed consumers are alive.
     let consumer: &Consumer = unsafe { &**consumer };
     let Role::Event(event) = &consumer.role else { return None };
-    let only_counts = event.side == Side::Entry
-        && !event.log
-        && event.plugins.is_empty()
-        && event.program.is_empty()
-        && consumer.sample == 1
-        && consumer.limit == 0;
+    let only_counts =
+        event.side == Side::Entry && event.only_counts() && consumer.sample == 1 && consumer.limit == 0;
     consumer.counters.hits.cell().filter(|_| only_counts)
 }
 

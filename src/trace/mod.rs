@@ -2,10 +2,12 @@
 
 pub mod event_json;
 pub mod event_text;
+pub mod histogram;
 pub mod latency;
 pub mod line;
 pub mod record;
 pub mod summary;
+mod summary_bars;
 mod summary_json;
 mod summary_latency;
 mod summary_openmetrics;
