@@ -120,7 +120,8 @@ pub(super) enum Operand {
 
 /// The order a value stands in to the constant it is compared with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Relation {
+#[allow(missing_docs)]
+pub enum Relation {
     Equal,
     NotEqual,
     Less,

@@ -60,10 +60,10 @@ pub enum Role {
 }
 
 impl EventRole {
-    /// Whether all it does at a hit is to count it: nothing is read, nobody is asked or told.
+    /// Whether anything is done at a hit besides counting it.
     #[must_use]
-    pub const fn only_counts(&self) -> bool {
-        !self.program.has_filter() && !self.log && self.plugins.is_empty() && !self.needs.values
+    pub const fn acts(&self) -> bool {
+        self.log || self.needs.values || !self.plugins.is_empty()
     }
 }
 

@@ -24,6 +24,7 @@ pub mod cells;
 pub mod clock;
 pub mod consumer;
 pub mod counters;
+pub mod counting;
 pub mod defer;
 pub mod detour;
 pub mod fault;

@@ -24,7 +24,8 @@ use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::consumer::{Consumer, Role, Side};
 use crate::hit::counters::Counters;
-use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::counting::{Counted, Counting};
+use crate::hit::detour::{self, COUNTING_ENTRY, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
 use crate::hit::{ticks, vectors};
@@ -241,7 +242,7 @@ impl Registry {
                 return Err(NotOptimized::AnotherProbe { at: other.at });
             }
         }
-        let cell = counted(point);
+        let counted = counted(point);
         // One that was made for the same code and the same use. The code may have been unloaded and be there
         // again, the probes registered anew; other code may have come in its place.
         let made_before = self.made_detours.get(&point.at).into_iter().flatten().find(|made| {
@@ -255,8 +256,8 @@ impl Registry {
             return Ok(detour);
         }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let counting = cell.map(|cell| Counting {
-            cell,
+        let counting = counted.map(|counted| Counting {
+            counted,
             red_zone: !is_entry,
             flags: !flags_are_dead(&text, point.at, is_entry),
         });
@@ -347,7 +348,7 @@ fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
     let fits = detour.quick.first == wanted
         || (!detour.quick.is_some() && wanted == 0)
         || (!detour.quick.is_some() && detour.follows);
-    fits && detour.counting.map(|counting| counting.cell) == counted(point)
+    fits && detour.counting.map(|counting| counting.counted) == counted(point)
 }
 
 /// The one consumer that only counts and times calls, and where its cells begin.
@@ -364,7 +365,8 @@ fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
         None => true,
     };
     let only_counts = event.side != Side::Entry
-        && event.only_counts()
+        && !event.acts()
+        && !event.program.has_filter()
         && consumer.sample == 1
         && consumer.limit == 0
         && consumer.maxactive == 0
@@ -373,17 +375,25 @@ fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
     (only_counts && has_times && has_counter).then_some((consumer, first))
 }
 
-/// The cell in which hits are counted by compiled code: one consumer, which does nothing else.
-fn counted(point: &ProbePoint) -> Option<u32> {
+/// What compiled code counts: for one consumer, which does nothing else.
+fn counted(point: &ProbePoint) -> Option<Counted> {
     // SAFETY: only changed under the lock, which the caller holds.
     let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
     let [consumer] = list.all.as_slice() else { return None };
     // SAFETY: listed consumers are alive.
     let consumer: &Consumer = unsafe { &**consumer };
     let Role::Event(event) = &consumer.role else { return None };
-    let only_counts =
-        event.side == Side::Entry && event.only_counts() && consumer.sample == 1 && consumer.limit == 0;
-    consumer.counters.hits.cell().filter(|_| only_counts)
+    if event.side != Side::Entry || consumer.sample != 1 || consumer.limit != 0 || event.acts() {
+        return None;
+    }
+    let cell = consumer.counters.hits.cell()?;
+    let filter = if event.program.has_filter() {
+        let test = event.program.register_test().filter(Counted::can_test)?;
+        Some((test, consumer.counters.filtered.cell()?))
+    } else {
+        None
+    };
+    Some(Counted { cell, filter })
 }
 
 /// The C API's out-flag.
