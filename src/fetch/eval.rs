@@ -86,6 +86,13 @@ impl ArgProgram {
     #[inline]
     pub(super) fn integer(&self, input: &HitInput<'_>) -> Option<(u64, u8)> {
         let Store::Int { width, shift, mask } = self.store else { return None };
+        // What most filters are about: no pointer, no memory.
+        if let (Start::Register { reg, shift: from, mask: part }, [], None) =
+            (&self.start, &*self.loads, self.place)
+        {
+            let value = input.regs.get(*reg).wrapping_shr(*from) & part;
+            return Some((value.wrapping_shr(shift) & mask, width));
+        }
         let value = match self.locate(input)? {
             Located::Value(value) => value,
             Located::Memory(addr) if self.count.is_none() => read_int(input.memory, addr, width)?,
