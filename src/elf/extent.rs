@@ -30,7 +30,7 @@ impl<'a> Extent<'a> {
         Some(Self {
             start: bounds.start,
             text: file.bytes_at(bounds.start, distance(bounds.start, bounds.end)),
-            is_entry: link == bounds.start && bounds.from != BoundsFrom::Section,
+            is_entry: file.is_called_at(link),
             code_len: distance(link, bounds.end),
             room: distance(link, after),
         })

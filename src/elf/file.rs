@@ -9,7 +9,7 @@ use super::frame::Frames;
 use super::functions::{Function, FunctionIndex};
 use super::layout::{ElfKind, Layout, Segment, range, string_at};
 use super::source::{FileBytes, FileId, FileSource};
-use super::symtab::{SymbolSource, SymbolTable, SymbolView};
+use super::symtab::{SymbolKind, SymbolSource, SymbolTable, SymbolView};
 use crate::addr::{FileOffset, LinkAddr};
 
 /// `DF_1_PIE` in `DT_FLAGS_1`: a program, though `ET_DYN`.
@@ -284,6 +284,19 @@ impl ElfFile {
             return Some(Bounds { start: LinkAddr(start), end, from: BoundsFrom::Fde });
         }
         Some(self.bounds_between(at, &segment, before.map(|(_, end)| end), next_frame))
+    }
+
+    /// Whether a function is called at `at`, as far as a symbol of that type, or else a frame description, says
+    /// so. Labels in assembly code don't.
+    pub(super) fn is_called_at(&self, at: LinkAddr) -> bool {
+        match self.known_functions().covering(at) {
+            Some(function) => function.link == at && function.kind != SymbolKind::NoType,
+            None => self
+                .frames()
+                .around(&self.layout, &self.bytes, at)
+                .0
+                .is_some_and(|(start, end)| start == at.0 && at.0 < end),
+        }
     }
 
     /// Neither a sized symbol nor a frame covers `at`: between what comes before and after.

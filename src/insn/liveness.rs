@@ -32,7 +32,8 @@ pub fn flags_are_dead(text: &[u8], at: u64, at_entry: bool) -> bool {
         ) && !insn.has_rep_prefix()
             && !insn.has_repne_prefix();
         if is_certain {
-            open &= !insn.rflags_modified();
+            // What the manual calls undefined may be what it was.
+            open &= !(insn.rflags_written() | insn.rflags_cleared() | insn.rflags_set());
         }
         if open == 0 {
             return true;

@@ -259,7 +259,7 @@ impl Registry {
                 point.armed.store(false, SeqCst);
             }
         }
-        self.optimize(&points);
+        self.optimize(&self.with_those_freed(&points));
     }
 
     fn refuse_at(&mut self, point: &'static ProbePoint, refusal: &Refusal) {

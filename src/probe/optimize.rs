@@ -187,6 +187,21 @@ impl Registry {
         self.deoptimize(&wrong);
     }
 
+    /// Those of `points`, and the places before them that had no jump because one of these was probed, and is
+    /// no more.
+    pub(super) fn with_those_freed(&self, points: &[&'static ProbePoint]) -> Vec<&'static ProbePoint> {
+        let mut all = points.to_vec();
+        for point in points.iter().filter(|point| !point.armed.load(Relaxed)) {
+            let before = (1..MAX_DISPLACED).filter_map(|before| point::lookup(point.at - before));
+            all.extend(before.filter(|other| {
+                matches!(self.not_optimized.get(&other.at), Some(NotOptimized::AnotherProbe { .. }))
+            }));
+        }
+        all.sort_unstable_by_key(|point| point.at);
+        all.dedup_by_key(|point| point.at);
+        all
+    }
+
     /// Back to int3, in three steps.
     pub(super) fn deoptimize(&mut self, points: &[&'static ProbePoint]) {
         let mut jumps = Vec::new();

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::launch::only_int3;
+
 /// Who compiles. C++ sources (`.cpp`) go to the C++ driver of the same family, Rust (`.rs`) to rustc.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Compiler {
@@ -101,6 +103,10 @@ impl Program {
         }
         args.push(format!("-I{}", manifest.join("include").display()));
         args.push(format!("-I{}", manifest.join("tests/programs").display()));
+        let int3 = manifest.join("tests/programs/int3.h");
+        if only_int3() {
+            args.extend(["-include".into(), int3.display().to_string()]);
+        }
         args.extend(self.flags.iter().cloned());
         args.push(self.source.display().to_string());
         args.extend(self.libs.iter().cloned());

@@ -40,6 +40,11 @@ pub fn library() -> PathBuf {
     library
 }
 
+/// Whether this binary's tests want int3 at each place, and never a jump: `tests/int3.rs`.
+pub fn only_int3() -> bool {
+    module_path!().starts_with("int3::")
+}
+
 /// A run to be made.
 #[derive(Clone, Debug)]
 pub struct Launch {
@@ -215,7 +220,13 @@ impl Launch {
         if !own("[summary]") {
             text += &format!("[summary]\npath = '{at}/summary.%p'\nformat = '{}'\n\n", self.summary);
         }
-        text += &self.probes;
+        for line in self.probes.lines() {
+            text += line;
+            text.push('\n');
+            if line.trim() == "[[probe]]" && only_int3() && !self.probes.contains("method =") {
+                text += "method = 'int3'\n";
+            }
+        }
         let path = dir.join("probes.toml");
         fs::write(&path, text).expect("our directory");
         path
@@ -402,7 +413,12 @@ impl Outcome {
     pub fn probes(&self) -> Vec<Probe> {
         let summary = self.summary();
         let probes = summary["probes"].as_array().unwrap_or_else(|| panic!("no probes in {summary}"));
-        probes.iter().map(Probe::from_json).collect()
+        let probes: Vec<Probe> = probes.iter().map(Probe::from_json).collect();
+        if only_int3() {
+            let jump = probes.iter().find(|probe| probe.method.as_deref() == Some("jump"));
+            assert_eq!(jump, None, "no place has a jump\n{self}");
+        }
+        probes
     }
 
     /// The probe written as `at`, or called so.

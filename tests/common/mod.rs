@@ -24,4 +24,4 @@ pub use check::{
     every_nth, functions_by_unwind, instruction_offsets, told,
 };
 #[allow(unused_imports)]
-pub use launch::{End, Launch, Outcome, Probe, Running, library};
+pub use launch::{End, Launch, Outcome, Probe, Running, library, only_int3};

@@ -615,11 +615,12 @@ pub fn assembly(cells: &[Cell], avx512: bool) -> String {
         text = text.replace("  kxorw %k1, %k1, %k1\n", "");
     }
     let mut table = String::new();
+    // Labels, not functions: what lies below the stack pointer is looked at, too.
     for (i, cell) in cells.iter().enumerate() {
         let escaped = cell.text.replace('"', "'");
         text += &format!(
             "entry_{i}:\n  {}\n  leaq insn_{i}(%rip), %rax\n  movq %rax, cell_target(%rip)\n  jmp cell_load\n\
-             .balign 16\n.globl insn_{i}\n.type insn_{i}, @function\n\
+             .balign 16\n.globl insn_{i}\n\
              insn_{i}:\n  {}\nnext_{i}:\n  jmp cell_store\n.size insn_{i}, . - insn_{i}\n\
              2: jmp cell_other_way\n",
             cell.prepare, cell.text

@@ -45,7 +45,7 @@ int main(void)
 	try("an address inside an instruction", (struct uprobe){ .addr = (char *)(uintptr_t)inside + 2 });
 	try("an address of data", (struct uprobe){ .addr = (void *)(uintptr_t)constant });
 	try("an address of nothing", (struct uprobe){ .addr = (void *)8 });
-	try("a place in the library itself", (struct uprobe){ .addr = (void *)(uintptr_t)register_uprobe });
+	try("a place in the library itself", (struct uprobe){ .addr = (void *)(uintptr_t)unregister_uprobe });
 	try("nothing said", (struct uprobe){ .symbol_name = NULL });
 	printf("NULL: %s\n", name(register_uprobe(NULL)));
 	printf("unregister NULL: %s\n", name(unregister_uprobe(NULL)));

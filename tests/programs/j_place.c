@@ -74,7 +74,8 @@ int main(int argc, char **argv)
 		printf("tiny: %ld hits %lu\n", sum, hits);
 		UNREGISTER(&probe);
 		at((void *)(uintptr_t)tiny_c);
-		printf("tiny: %ld hits %lu\n", tiny_b(1) + tiny_c(2), hits);
+		sum = tiny_b(1) + tiny_c(2);
+		printf("tiny: %ld hits %lu\n", sum, hits);
 	}
 	fprintf(stderr, "flags %x jump %d\n", probe.flags, is_jump(probe.addr));
 	return 0;

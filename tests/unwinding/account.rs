@@ -1,6 +1,6 @@
 //! What became of the calls of a function: by the summary, and by the program's own logic.
 
-use crate::common::*;
+use super::common::*;
 
 /// One probe's account of its calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::account::{
+use super::account::{
     Account, Look, assert_as_told, assert_followed, assert_followed_with, follow_each, told,
 };
-use crate::common::*;
+use super::common::*;
 
 /// By both compilers, as far as installed.
 fn programs(name: &str) -> Vec<Launch> {

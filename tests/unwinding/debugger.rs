@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::account::follow;
-use crate::common::*;
+use super::account::follow;
+use super::common::*;
 
 fn program() -> PathBuf {
     Program::new("frames.c").build()

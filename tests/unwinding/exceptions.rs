@@ -1,10 +1,10 @@
 //! C++ exceptions.
 
-use crate::account::{
+use super::account::{
     Account, Look, assert_as_told, assert_followed, assert_followed_by, assert_followed_with, follow,
     follow_each, followed, told,
 };
-use crate::common::*;
+use super::common::*;
 
 /// By both compilers, as far as installed, with and without tail calls.
 fn programs() -> Vec<Launch> {

@@ -1,7 +1,7 @@
 //! Rust panics.
 
-use crate::account::{assert_followed, assert_followed_with, follow};
-use crate::common::*;
+use super::account::{assert_followed, assert_followed_with, follow};
+use super::common::*;
 
 /// Once with as many frames as the source has, once with fewer.
 fn programs() -> [Launch; 2] {

@@ -1,7 +1,7 @@
 //! Threads that end inside calls that are followed: cancelled, or by pthread_exit.
 
-use crate::account::{assert_followed, assert_followed_with, follow, followed};
-use crate::common::*;
+use super::account::{assert_followed, assert_followed_with, follow, followed};
+use super::common::*;
 
 /// In C with the handlers of a list and with those of unwind tables, and in C++ with destructors.
 fn programs() -> Vec<Launch> {

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::account::{assert_followed, assert_followed_with, follow};
-use crate::common::*;
+use super::account::{assert_followed, assert_followed_with, follow};
+use super::common::*;
 
 const LIBCXX: &str = "-stdlib=libc++";
 const LIBUNWIND: &str = "-lunwind";
