@@ -50,10 +50,10 @@ fn each_place_has_its_reason() {
 fn what_is_not_there_yet_is_refused() {
     let launch = Launch::new(Program::new("refused.c").flag("-O1").build())
         .probe("exe:plain", "name = 'raises'\naction = ['signal(SIGUSR1)']")
-        .probe("exe:plain", "name = 'histogram'\nargs = ['a=$arg1:s64']\naction = ['hist(a)']")
+        .probe("exe:plain", "name = 'stack'\naction = ['stack(5)']")
         .count("exe:plain");
     let outcome = assert_same_as_native(&launch);
-    for name in ["raises", "histogram"] {
+    for name in ["raises", "stack"] {
         let probe = outcome.at(name);
         assert_eq!((probe.state.as_str(), probe.hits), ("refused", 0), "{probe:?}");
         let reason = probe.reason.unwrap_or_default();

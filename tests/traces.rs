@@ -388,3 +388,36 @@ fn where_no_trace_can_be_is_said_before_the_program_runs() {
         assert_eq!((lenient.end, probe.hits, probe.lost), (End::Exit(0), 10, 10), "{lenient}");
     }
 }
+
+/// A probe that counts values besides is not one that does nothing but log registers; and what is asked about
+/// the time is answered, though an event of the trace has its own.
+#[test]
+fn values_are_counted_beside_the_trace() {
+    let histogram = "action = ['log', 'hist(a)']";
+    let asks = [
+        "name = 'plain'\nargs = ['a=$arg1:s64']",
+        "name = 'trapped'\nmethod = 'int3'\nargs = ['a=$arg1:s64']",
+        "name = 'timed'\nargs = ['a=$arg1:s64']\nfilter = '$ts > 0'",
+        "name = 'call'\nkind = 'call'\nargs = ['a=$arg1:s64']\nfilter = '$ts > 0'",
+        "name = 'return'\nkind = 'return'\nargs = ['a=$ts:u64']",
+        "name = 'entry'\nargs = ['a=$ts:u64']",
+    ];
+    // One at a place, for the sake of the code that serves only one.
+    for ask in asks {
+        let outcome = traced("work", 100).probe("exe:work", &format!("{ask}\n{histogram}")).run();
+        assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+        let summary = &outcome.summaries()[&outcome.pid][0];
+        let probe = &summary["probes"][0];
+        let hits = probe["hits"].as_u64().expect("a count");
+        assert!(hits >= 100, "{probe}");
+        let counts: Vec<u64> =
+            probe["hist"]["a"].as_array().expect("counts").iter().filter_map(Value::as_u64).collect();
+        assert_eq!(counts.iter().sum::<u64>(), hits, "{probe}");
+        let events = events(&[&trace_of(&outcome)]);
+        assert_eq!(events.len() as u64, hits, "{probe}");
+        if ask.contains("a=$ts") {
+            assert_eq!(counts[0], 0, "no time is zero: {probe}");
+            assert!(events.iter().all(|event| event["args"]["a"].as_u64() > Some(0)), "{:?}", events[0]);
+        }
+    }
+}

@@ -40,8 +40,7 @@ impl Action {
     #[must_use]
     pub const fn not_yet(&self) -> Option<&'static str> {
         match self {
-            Self::Log | Self::Count | Self::Call { .. } => None,
-            Self::Hist(_) => Some("action 'hist'"),
+            Self::Log | Self::Count | Self::Hist(_) | Self::Call { .. } => None,
             Self::Stack(_) => Some("action 'stack'"),
             Self::Set { .. } => Some("action 'set'"),
             Self::Return(_) => Some("action 'return'"),

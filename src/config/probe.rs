@@ -315,8 +315,18 @@ impl Draft {
         report: &mut Report<'_>,
     ) {
         let mut names: Vec<&str> = Vec::new();
+        // Not what the action's own name may have of it.
+        let open = text.value.find('(').unwrap_or(0);
+        let at = text.value[open..].find(name).map_or(0, |at| open + at);
         for arg in args {
             match arg {
+                Ok(arg) if arg.name == name => {
+                    if let Some(what) = no_integer(arg.ty) {
+                        let message = format!("'{name}' is {what}; hist takes an integer");
+                        report.error(text.span(at, name.len()), message);
+                    }
+                    return;
+                }
                 Ok(arg) => names.push(&arg.name),
                 // Its name may be the one.
                 Err(_) => return,
@@ -328,7 +338,6 @@ impl Draft {
         if names.contains(&name) {
             return;
         }
-        let at = text.value.find(name).unwrap_or(0);
         let advice = match nearest(name, &names) {
             Some(word) => format!("did you mean '{word}'?"),
             None if name == "$latency" => "it needs kind = \"call\"".to_owned(),
@@ -410,6 +419,16 @@ impl Lacks {
 }
 
 /// A fetch argument; the error is reported already.
+/// What a value of this type is, where it is not one integer.
+const fn no_integer(ty: Type) -> Option<&'static str> {
+    match (ty.count, ty.base) {
+        (Some(_), _) => Some("an array"),
+        (None, Base::Text | Base::SymbolText) => Some("a string"),
+        (None, Base::F32 | Base::F64) => Some("a floating-point number"),
+        (None, _) => None,
+    }
+}
+
 type Parsed = Result<FetchArg, ()>;
 
 fn parsed(args: Vec<Parsed>) -> Vec<FetchArg> {

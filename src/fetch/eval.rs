@@ -4,9 +4,9 @@
 //! allocates, locks, formats or panics. Bounded: at most 128 arguments of 64 elements, each
 //! at most 18 reads of a word or one string of 255 bytes. Arithmetic wraps as the processor's does.
 
-use crate::fetch::program::{ArgProgram, EventProgram, Start, Store};
+use crate::fetch::program::{ArgProgram, EventProgram, Format, Start, Store};
 use crate::regs::{Memory, Reg, Regs};
-use crate::trace::record::{RecordBuf, TextRead, ValueWriter, comm_bytes};
+use crate::trace::record::{RecordBuf, TextRead, Value, ValueWriter, comm_bytes, sign_extend};
 
 /// What a hit offers to its fetch arguments and its filter.
 #[derive(Clone, Copy)]
@@ -43,6 +43,28 @@ impl EventProgram {
         fetch_into(self.args.get(..self.entry_args).unwrap_or_default(), input, record);
     }
 
+    /// The integer that argument `index` is, sign-extended where its type has a sign: as `record` has
+    /// it, or, where it hasn't, as it is now. `None`: it can't be read, or is no integer; or it is one of the
+    /// entry, this is the return (`is_return`), and the record was full.
+    #[inline]
+    #[must_use]
+    pub fn integer(
+        &self,
+        index: u16,
+        record: &RecordBuf,
+        input: &HitInput<'_>,
+        is_return: bool,
+    ) -> Option<u64> {
+        let arg = self.args.get(usize::from(index))?;
+        let (raw, width) = match record.view().nth(usize::from(index)) {
+            Some(Value::Int { raw, width }) => (raw, width),
+            Some(_) => return None,
+            None if is_return && usize::from(index) < self.entry_args => return None,
+            None => arg.integer(input)?,
+        };
+        Some(if arg.format == Format::Signed { sign_extend(raw, width) as u64 } else { raw })
+    }
+
     /// Appends every argument of the return side to `record`, which holds what
     /// [`EventProgram::fetch`] wrote at the entry of this call. Where that was full already,
     /// nothing is appended.
@@ -60,6 +82,25 @@ fn fetch_into(args: &[ArgProgram], input: &HitInput<'_>, record: &mut RecordBuf)
 }
 
 impl ArgProgram {
+    /// What is kept of an integer, without its sign, and its bytes; `None` where it can't be read.
+    #[inline]
+    pub(super) fn integer(&self, input: &HitInput<'_>) -> Option<(u64, u8)> {
+        let Store::Int { width, shift, mask } = self.store else { return None };
+        // What most filters are about: no pointer, no memory.
+        if let (Start::Register { reg, shift: from, mask: part }, [], None) =
+            (&self.start, &*self.loads, self.place)
+        {
+            let value = input.regs.get(*reg).wrapping_shr(*from) & part;
+            return Some((value.wrapping_shr(shift) & mask, width));
+        }
+        let value = match self.locate(input)? {
+            Located::Value(value) => value,
+            Located::Memory(addr) if self.count.is_none() => read_int(input.memory, addr, width)?,
+            Located::Memory(_) | Located::Bytes(_) => return None,
+        };
+        Some((value.wrapping_shr(shift) & mask, width))
+    }
+
     /// Appends the value; false where it doesn't fit.
     pub(super) fn encode(&self, input: &HitInput<'_>, writer: &mut ValueWriter<'_>) -> bool {
         let Some(located) = self.locate(input) else { return writer.push_fault() };

@@ -7,14 +7,15 @@
 //! A comparison with a value that couldn't be read is false, `!=` too; `!( )` of it is true.
 
 use crate::fetch::eval::HitInput;
-use crate::fetch::program::{ACCEPT, EventProgram, Operand, Relation, Step, Test};
+use crate::fetch::program::{ACCEPT, ArgProgram, EventProgram, Operand, Relation, Step, Test};
 use crate::trace::record::{MAX_SCALAR, RecordBuf, RecordView, Value, ValueWriter, comm_bytes, sign_extend};
 
 impl EventProgram {
     /// Whether the hit passes the filter. Without a filter every hit passes.
     ///
     /// Where [`EventProgram::filters_at_entry`], to be asked at the entry, with the `record` that
-    /// [`EventProgram::fetch`] wrote; else at the return, after [`EventProgram::fetch_return`].
+    /// [`EventProgram::fetch`] wrote; else at the return, after [`EventProgram::fetch_return`]. What is not
+    /// in the record is read here: where [`Needs`](crate::fetch::Needs) says so, it may be empty.
     #[must_use]
     pub fn accepts(&self, record: &RecordBuf, input: &HitInput<'_>) -> bool {
         let mut index = 0;
@@ -34,19 +35,30 @@ impl EventProgram {
             Operand::Comm => step.test.holds(Value::Text { bytes: comm_bytes(input.comm), cut: false }),
             Operand::Arg(index) => match record.view().nth(usize::from(index)) {
                 Some(value) => step.test.holds(value),
-                None => self.holds_beyond(step, index, input),
+                None => self.holds_unrecorded(step, index, input),
             },
         }
     }
 
-    /// The same for an argument that did not fit the record: reads it once more. At the return,
-    /// an argument of the entry can't be read any more: then the comparison is false.
-    #[cold]
-    fn holds_beyond(&self, step: &Step, index: u16, input: &HitInput<'_>) -> bool {
+    /// The same for an argument that is not in the record, since that is full or was not wanted: reads
+    /// it. At the return, an argument of the entry can't be read any more: then the comparison is false.
+    #[inline]
+    fn holds_unrecorded(&self, step: &Step, index: u16, input: &HitInput<'_>) -> bool {
         if usize::from(index) < self.entry_args && !self.filters_at_entry() {
             return false;
         }
-        let Some(arg) = self.args.get(usize::from(index)) else { return false };
+        match self.args.get(usize::from(index)) {
+            Some(arg) if arg.is_integer() => {
+                arg.integer(input).is_some_and(|(raw, width)| step.test.holds(Value::Int { raw, width }))
+            }
+            Some(arg) => Self::holds_beyond(step, arg, input),
+            None => false,
+        }
+    }
+
+    /// The same for a string.
+    #[cold]
+    fn holds_beyond(step: &Step, arg: &ArgProgram, input: &HitInput<'_>) -> bool {
         let mut scratch = [0; MAX_SCALAR];
         let mut writer = ValueWriter::new(&mut scratch);
         if !arg.encode(input, &mut writer) {

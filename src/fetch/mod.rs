@@ -26,17 +26,21 @@ mod eval;
 pub mod filter;
 mod filter_eval;
 mod nearest;
+mod needs;
 mod number;
 mod parse;
 mod program;
 mod register;
+mod register_test;
 
 pub use arg::FetchArg;
 pub use compile::{At, CompileError, Part, compile};
 pub use eval::HitInput;
 pub use filter::FilterExpr;
+pub use needs::Needs;
 pub use parse::parse_arg;
-pub use program::{ArgProgram, EventProgram, Format};
+pub use program::{ArgProgram, EventProgram, Format, Relation};
+pub use register_test::{Predicate, RegisterTest};
 
 #[cfg(test)]
 mod tests;

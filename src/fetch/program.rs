@@ -100,6 +100,12 @@ impl ArgProgram {
         self.format
     }
 
+    /// Whether it is one integer, not a string and not an array.
+    #[must_use]
+    pub const fn is_integer(&self) -> bool {
+        matches!((self.store, self.count), (Store::Int { .. }, None))
+    }
+
     /// Whether it is `$latency` itself.
     fn is_latency(&self) -> bool {
         matches!(self.start, Start::Latency) && self.loads.is_empty() && self.place.is_none()
@@ -143,7 +149,8 @@ pub(super) enum Operand {
 
 /// The order a value stands in to the constant it is compared with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Relation {
+#[allow(missing_docs)]
+pub enum Relation {
     Equal,
     NotEqual,
     Less,
@@ -236,16 +243,9 @@ impl EventProgram {
         self.filter.is_empty().then_some(all?.into_iter())
     }
 
-    /// Whether an argument or the filter is about the time of the hit.
-    #[must_use]
-    pub fn reads_time(&self) -> bool {
-        self.args.iter().any(|arg| matches!(arg.start, Start::Timestamp))
-            || self.filter.iter().any(|step| step.operand == Operand::Timestamp)
-    }
-
     /// Whether there is a filter.
     #[must_use]
-    pub fn has_filter(&self) -> bool {
+    pub const fn has_filter(&self) -> bool {
         !self.filter.is_empty()
     }
 

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, 
 
 use crossbeam::utils::CachePadded;
 
-use crate::fetch::EventProgram;
+use crate::fetch::{EventProgram, Needs};
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
 use crate::hit::counters::Counters;
+use crate::hit::histogram::{HistogramCounts, Measured};
 use crate::hit::latency::LatencyCounts;
 use crate::hit::output::Stamp;
 use crate::hit::ring::Definition;
@@ -31,10 +32,10 @@ pub struct EventRole {
     pub side: Side,
     /// Fetch arguments and filter.
     pub program: EventProgram,
+    /// What of it must be done.
+    pub needs: Needs,
     /// `action = ["log"]`.
     pub log: bool,
-    /// An argument or the filter is about the time.
-    pub reads_time: bool,
     /// `call(PLUGIN.so:FUNCTION)`.
     pub plugins: Vec<PreHandler>,
     /// What a plugin gets as its first argument.
@@ -58,6 +59,14 @@ pub enum Role {
     Replace(u64),
     /// The engine's own. Runs at every hit, nested or not, after all others.
     Internal(InternalHandler),
+}
+
+impl EventRole {
+    /// Whether anything is done at a hit besides counting it.
+    #[must_use]
+    pub const fn acts(&self) -> bool {
+        self.log || self.needs.values || !self.plugins.is_empty()
+    }
 }
 
 impl Role {
@@ -114,6 +123,8 @@ pub struct Consumer {
     pub active: AtomicU32,
     /// The times of its calls, where they are wanted.
     pub latency: Option<Box<LatencyCounts>>,
+    /// `hist(NAME)`: those of its values.
+    pub hists: Vec<HistogramCounts>,
     /// The function returns twice, first in a child that borrows its parent's memory (vfork).
     pub returns_twice: bool,
     /// What the binary trace knows of it.
@@ -178,6 +189,7 @@ impl Consumer {
             maxactive: 0,
             active: AtomicU32::new(0),
             latency: None,
+            hists: Vec::new(),
             returns_twice: false,
             definition: Definition::default(),
             only_int3: false,
@@ -281,14 +293,14 @@ impl Consumer {
         // SAFETY: this thread's own cell; consumers never nest.
         let record = unsafe { &mut *thread.record.get() };
         record.clear();
-        let stamp = Stamp::now(event);
-        if !event.program.is_empty() {
-            let input = hit.input(thread, stamp.ns, 0);
+        let stamp = Stamp::at_entry(event);
+        let input = hit.input(thread, stamp.ns, 0);
+        if event.needs.entry_record {
             event.program.fetch(&input, record);
-            if event.program.has_filter() && !event.program.accepts(record, &input) {
-                self.counters.filtered.add(thread, 1);
-                return Flow::Continue;
-            }
+        }
+        if event.program.has_filter() && !event.program.accepts(record, &input) {
+            self.counters.filtered.add(thread, 1);
+            return Flow::Continue;
         }
         if !self.is_taken() {
             self.counters.sampled_out.fetch_add(1, Relaxed);
@@ -312,6 +324,7 @@ impl Consumer {
         if event.log && !output::event(self, &event.program, record, hit, thread, stamp, latency_ns) {
             self.counters.lost.fetch_add(1, Relaxed);
         }
+        self.count_values(event, hit, thread, stamp.ns, latency_ns);
         let mut flow = Flow::Continue;
         for plugin in &event.plugins {
             let probe = std::ptr::from_ref::<CUprobe>(&event.plugin_probe).cast_mut();
@@ -320,6 +333,31 @@ impl Consumer {
             }
         }
         flow
+    }
+
+    /// Adds to the histograms what can be read.
+    fn count_values(
+        &self,
+        event: &EventRole,
+        hit: &Hit<'_>,
+        thread: &ThreadState,
+        ts_ns: u64,
+        latency_ns: Option<u64>,
+    ) {
+        // SAFETY: this thread's own cell; consumers never nest.
+        let record = unsafe { &*thread.record.get() };
+        for hist in &self.hists {
+            let value = match hist.measured {
+                Measured::Latency => latency_ns,
+                Measured::Arg(index) => {
+                    let input = hit.input(thread, ts_ns, latency_ns.unwrap_or(0));
+                    event.program.integer(index, record, &input, hit.is_return)
+                }
+            };
+            if let Some(value) = value {
+                hist.add(thread, value);
+            }
+        }
     }
 
     /// `sample` and `limit`: whether this execution is one that counts.
@@ -444,6 +482,7 @@ pub fn reset_all() {
         if let Some(latency) = &consumer.latency {
             latency.reset();
         }
+        consumer.hists.iter().for_each(HistogramCounts::reset);
         consumer.seen.store(0, Relaxed);
         consumer.taken.store(0, Relaxed);
     });

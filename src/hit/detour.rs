@@ -31,6 +31,7 @@ use std::arch::global_asm;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 use crate::hit::consumer::{Consumer, Flow};
+use crate::hit::counting::Counting;
 use crate::hit::direct::uprobe_detour_direct;
 use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
@@ -39,7 +40,7 @@ use crate::hit::quick::{Quick, uprobe_detour_quick};
 use crate::hit::quick_log::{QuickLog, uprobe_detour_log};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
-use crate::hit::{asm, defer, process, returns, slots, thread};
+use crate::hit::{defer, process, returns, slots, thread};
 use crate::insn::{Relocated, RelocatedPc, Window};
 use crate::regs::{Memory, Regs};
 
@@ -96,131 +97,8 @@ pub struct Detour {
 // SAFETY: immutable after it is published, but for atomics.
 unsafe impl Sync for Detour {}
 
-/// `count`, compiled: one instruction adds to a cell of the thread's own, where it may.
-///
-/// ```text
-/// entry:  [lea rsp, [rsp - 128]]        inside a function: the red zone
-///         push rax
-///         [lahf; seto al; push rax]     where the flags may matter
-///         mov rax, fs:[cells]; test rax, rax; jz slow
-///         inc qword ptr [rax + 8 * cell]
-///         [pop rax; add al, 127; sahf]
-///         pop rax
-///         [lea rsp, [rsp + 128]]
-///         displaced instructions ...
-/// slow:   the same restored, then the call
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Counting {
-    /// Index of the cell.
-    pub cell: u32,
-    /// Not a function's first instruction.
-    pub red_zone: bool,
-    /// The flags may matter.
-    pub flags: bool,
-}
-
 /// Where the entry is, from the start: behind the call and a jump past the entry.
 pub const COUNTING_ENTRY: usize = PLAIN_LEN + 5;
-
-/// Code of at most this length.
-const COUNTING_MAX: usize = 96;
-
-impl Counting {
-    /// The code, at `entry`, with the way out to `generic`, both in one detour; then where the fast part
-    /// ends. The displaced instructions come behind all of it.
-    #[must_use]
-    pub fn code(&self, entry: u64, generic: u64) -> ([u8; COUNTING_MAX], usize) {
-        let mut code = [0xCC; COUNTING_MAX];
-        let mut len = 0;
-        let mut push = |bytes: &[u8]| {
-            if let Some(to) = code.get_mut(len..len + bytes.len()) {
-                to.copy_from_slice(bytes);
-            }
-            len += bytes.len();
-            len
-        };
-        if self.red_zone {
-            push(&[0x48, 0x8d, 0x64, 0x24, 0x80]);
-        }
-        push(&[0x50]);
-        if self.flags {
-            push(&[0x9f, 0x0f, 0x90, 0xc0, 0x50]);
-        }
-        push(&[0x64, 0x48, 0x8b, 0x04, 0x25]);
-        push(&asm::cells_offset().to_le_bytes());
-        push(&[0x48, 0x85, 0xc0]);
-        let jz = push(&[0x74, 0]);
-        push(&[0x48, 0xff, 0x80]);
-        push(&(self.cell * 8).to_le_bytes());
-        let restore = |push: &mut dyn FnMut(&[u8]) -> usize| {
-            if self.flags {
-                push(&[0x58, 0x04, 0x7f, 0x9e]);
-            }
-            push(&[0x58]);
-            if self.red_zone {
-                push(&[0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0]);
-            }
-        };
-        restore(&mut push);
-        let jmp = push(&[0xeb, 0]);
-        let slow = jmp;
-        restore(&mut push);
-        let end = push(&[0xe9]) + 4;
-        push(&((generic.wrapping_sub(entry + end as u64)) as u32).to_le_bytes());
-        code[jz - 1] = (slow - jz) as u8;
-        code[jmp - 1] = (end - jmp) as u8;
-        (code, end)
-    }
-
-    /// By how much rsp is less than the program's at `offset` from the entry, and how far above it the
-    /// program's rax lies, where that is on the stack.
-    fn stack_at(&self, offset: u64) -> (u64, Option<u64>) {
-        let (code, end) = self.code(0, 0);
-        let (mut below, mut rax, mut at) = (0_u64, None, 0_usize);
-        while (at as u64) < offset && at < end {
-            // The few instructions above, by their bytes.
-            let rest = code.get(at..).unwrap_or_default();
-            let len = match rest {
-                [0x48, 0x8d, 0x64, ..] => {
-                    below += 128;
-                    5
-                }
-                [0x48, 0x8d, 0xa4, ..] => {
-                    below -= 128;
-                    8
-                }
-                [0x50, ..] => {
-                    below += 8;
-                    rax = rax.or(Some(below));
-                    1
-                }
-                [0x58, ..] => {
-                    if rax == Some(below) {
-                        rax = None;
-                    }
-                    below -= 8;
-                    1
-                }
-                [0x64, ..] => 9,
-                [0x0f, ..] | [0x48, 0x85, ..] => 3,
-                [0x74 | 0x04, ..] => 2,
-                [0x48, 0xff, ..] => 7,
-                // The fast part's end: the slow one begins with the stack as it was at the branch.
-                [0xeb, ..] => {
-                    let flags = u64::from(self.flags) * 8;
-                    below = 8 + flags + u64::from(self.red_zone) * 128;
-                    rax = Some(below - flags);
-                    2
-                }
-                [0xe9, ..] => 5,
-                _ => 1,
-            };
-            at += len;
-        }
-        (below, rax.map(|depth| below - depth))
-    }
-}
 
 /// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
 #[must_use]

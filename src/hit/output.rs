@@ -51,19 +51,26 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Now, as `event` needs it. Signal-safe.
+    /// Now, at an entry that is an event itself, as `event` needs it. Signal-safe.
     #[inline]
     #[must_use]
-    pub fn now(event: &EventRole) -> Self {
+    pub fn at_entry(event: &EventRole) -> Self {
         let is_traced = event.log && is_trace();
-        Self { ticks: if is_traced { ticks::ticks() } else { 0 }, ns: Self::now_ns(event) }
+        let ticks = if is_traced { ticks::ticks() } else { 0 };
+        Self { ticks, ns: Self::now_ns(event, event.needs.entry_time) }
     }
 
-    /// [`Stamp::ns`] alone.
+    /// Now, at the return of a call, which the caller knows to be at `ticks`. Signal-safe.
     #[inline]
     #[must_use]
-    pub fn now_ns(event: &EventRole) -> u64 {
-        if event.reads_time || event.log && !is_trace() { clock::now_ns() } else { 0 }
+    pub fn at_return(event: &EventRole, ticks: u64) -> Self {
+        Self { ticks, ns: Self::now_ns(event, event.needs.return_time) }
+    }
+
+    /// A line of the log says when; an event of the trace has its ticks.
+    #[inline]
+    fn now_ns(event: &EventRole, is_read: bool) -> u64 {
+        if is_read || event.log && !is_trace() { clock::now_ns() } else { 0 }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::hit::shadow::ReturnInstance;
 use crate::hit::thread::ThreadState;
 use crate::hit::ticks::ticks_to_ns;
 use crate::hit::trap::Hit;
-use crate::hit::{alone, pool, returns};
+use crate::hit::{alone, clock, pool, returns};
 
 /// Bytes before the user's own in an instance.
 const HEAD: usize = size_of::<CUretprobeInstance>();
@@ -99,27 +99,27 @@ impl Consumer {
     ) {
         let latency_ns = (event.side == Side::Call).then(|| ticks_to_ns(taken));
         let decides = event.program.has_filter() && !event.program.filters_at_entry();
-        let mut stamp = Stamp { ticks: instance.started.wrapping_add(taken), ns: 0 };
-        if event.log || decides || !event.plugins.is_empty() {
-            stamp.ns = Stamp::now_ns(event);
-            // SAFETY: this thread's own cell; consumers never nest.
-            let record = unsafe { &mut *thread.record.get() };
+        let stamp = Stamp::at_return(event, instance.started.wrapping_add(taken));
+        // SAFETY: this thread's own cell; consumers never nest.
+        let record = unsafe { &mut *thread.record.get() };
+        record.clear();
+        let input = hit.input(thread, stamp.ns, latency_ns.unwrap_or(0));
+        if event.needs.return_record {
             record.restore(entry_part(instance));
-            let input = hit.input(thread, stamp.ns, latency_ns.unwrap_or(0));
             event.program.fetch_return(&input, record);
-            if decides {
-                let is_accepted = event.program.accepts(record, &input);
-                if !is_accepted || !self.is_taken() {
-                    // It was a hit as long as nobody could know.
-                    self.counters.returns.take_back(thread);
-                    self.counters.hits.take_back(thread);
-                    if is_accepted {
-                        self.counters.sampled_out.fetch_add(1, Relaxed);
-                    } else {
-                        self.counters.filtered.add(thread, 1);
-                    }
-                    return;
+        }
+        if decides {
+            let is_accepted = event.program.accepts(record, &input);
+            if !is_accepted || !self.is_taken() {
+                // It was a hit as long as nobody could know.
+                self.counters.returns.take_back(thread);
+                self.counters.hits.take_back(thread);
+                if is_accepted {
+                    self.counters.sampled_out.fetch_add(1, Relaxed);
+                } else {
+                    self.counters.filtered.add(thread, 1);
                 }
+                return;
             }
         }
         if let (Some(latency), Some(ns)) = (&self.latency, latency_ns) {
@@ -166,14 +166,17 @@ pub fn follow_for_event(
     hit: &mut Hit<'_>,
     thread: &'static ThreadState,
 ) {
-    let program = &event.program;
+    let (program, needs) = (&event.program, &event.needs);
     let decides = !program.has_filter() || program.filters_at_entry();
     // SAFETY: this thread's own cell; consumers never nest.
     let record = unsafe { &mut *thread.record.get() };
     record.clear();
-    if program.entry_args() > 0 || (decides && program.has_filter()) {
-        let input = hit.input(thread, Stamp::now_ns(event), 0);
-        program.fetch(&input, record);
+    if needs.entry_record || (decides && program.has_filter()) {
+        let ts_ns = if needs.entry_time { clock::now_ns() } else { 0 };
+        let input = hit.input(thread, ts_ns, 0);
+        if needs.entry_record {
+            program.fetch(&input, record);
+        }
         if decides && program.has_filter() && !program.accepts(record, &input) {
             consumer.counters.filtered.add(thread, 1);
             return;
@@ -188,7 +191,8 @@ pub fn follow_for_event(
         consumer.counters.sampled_out.fetch_add(1, Relaxed);
         return;
     }
-    if !(keep_entry_part(&mut instance, record.as_bytes()) && returns::push(hit, thread, &mut instance)) {
+    let kept = if needs.kept { record.as_bytes() } else { &[] };
+    if !(keep_entry_part(&mut instance, kept) && returns::push(hit, thread, &mut instance)) {
         instance.release();
         consumer.deactivate();
         return consumer.miss(thread);

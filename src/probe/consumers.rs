@@ -10,6 +10,7 @@ use crate::fetch::{self, At};
 use crate::hit::c_structs::{CUprobe, CUretprobe, PreHandler};
 use crate::hit::consumer::{Consumer, EventRole, Role, Side};
 use crate::hit::counters::Counters;
+use crate::hit::histogram::{HistogramCounts, Measured};
 use crate::hit::latency::LatencyCounts;
 use crate::hit::{cells, returns, ticks, vectors};
 use crate::place::Target;
@@ -34,6 +35,7 @@ pub fn of_spec(
         not_entry(resolved).or_else(|| return_denied(file, resolved)).map_or(Ok(()), Err)?;
     }
     let role = event_role(spec, plugins, module, resolved)?;
+    let measured = measured(spec, &role.program)?;
     let mut consumer = Consumer::new(Role::Event(Box::new(role)), name.to_owned(), at.to_owned());
     consumer.sample = spec.sample;
     consumer.limit = spec.limit;
@@ -52,6 +54,12 @@ pub fn of_spec(
         let times = if first == 0 { 0 } else { first + Counters::EVENT_CELLS };
         consumer.latency = Some(Box::new(LatencyCounts::new(times)));
     }
+    consumer.hists = measured
+        .into_iter()
+        .map(|(name, measured, is_signed)| {
+            HistogramCounts::new(name, measured, is_signed, cells::take(HistogramCounts::CELLS))
+        })
+        .collect();
     Ok(consumer)
 }
 
@@ -94,8 +102,8 @@ pub fn idle(maker: &Maker, name: &str, at: &str) -> *const Consumer {
         Maker::Spec(..) => Role::Event(Box::new(EventRole {
             side: Side::Entry,
             program: fetch::EventProgram::default(),
+            needs: fetch::Needs::default(),
             log: false,
-            reads_time: false,
             plugins: Vec::new(),
             plugin_probe: Box::new(empty_probe()),
         })),
@@ -161,6 +169,10 @@ fn event_role(
             .bind(&|offset| bytes(offset))
             .map_err(|offset| Refusal::BadFetch { why: format!("file offset {offset:#x} is not loaded") })?;
     }
+    let log = spec.actions.contains(&Action::Log);
+    let read: Vec<Measured> =
+        measured(spec, &program)?.into_iter().map(|(_, measured, _)| measured).collect();
+    let needs = program.needs(log, spec.kind != Kind::Entry, read.iter().map(|measured| measured.arg()));
     let mut probe = empty_probe();
     // The plugin may look at the names; they live as long as the probe, which is for ever.
     probe.pathname = leak(&module.path.display().to_string());
@@ -173,14 +185,27 @@ fn event_role(
         Kind::Return => Side::Return,
         Kind::Call => Side::Call,
     };
-    Ok(EventRole {
-        side,
-        reads_time: program.reads_time(),
-        program,
-        log: spec.actions.contains(&Action::Log),
-        plugins: plugins.to_vec(),
-        plugin_probe: Box::new(probe),
-    })
+    Ok(EventRole { side, program, needs, log, plugins: plugins.to_vec(), plugin_probe: Box::new(probe) })
+}
+
+/// What `hist(NAME)` counts: the name, where the value comes from, and whether it has a sign.
+fn measured(
+    spec: &ProbeSpec,
+    program: &fetch::EventProgram,
+) -> Result<Vec<(String, Measured, bool)>, Refusal> {
+    let mut all = Vec::new();
+    for action in &spec.actions {
+        let Action::Hist(name) = action else { continue };
+        let arg = program.args().iter().enumerate().find(|(_, arg)| arg.name() == name);
+        all.push(match arg {
+            Some((index, arg)) if arg.is_integer() => {
+                (name.clone(), Measured::Arg(index as u16), arg.format() == fetch::Format::Signed)
+            }
+            None if name == "$latency" && spec.kind == Kind::Call => (name.clone(), Measured::Latency, false),
+            _ => return Err(Refusal::BadFetch { why: format!("hist: '{name}' is no integer") }),
+        });
+    }
+    Ok(all)
 }
 
 fn leak(text: &str) -> *const libc::c_char {

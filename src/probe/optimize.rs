@@ -24,7 +24,8 @@ use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::consumer::{Consumer, ConsumerList, Role, Side};
 use crate::hit::counters::Counters;
-use crate::hit::detour::{self, COUNTING_ENTRY, Counting, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::counting::{Counted, Counting};
+use crate::hit::detour::{self, COUNTING_ENTRY, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
 use crate::hit::quick_log::QuickLog;
@@ -257,7 +258,7 @@ impl Registry {
                 return Err(NotOptimized::AnotherProbe { at: other.at });
             }
         }
-        let cell = counted(point);
+        let counted = counted(point);
         // One that was made for the same code and the same use. The code may have been unloaded and be there
         // again, the probes registered anew; other code may have come in its place.
         let made_before = self.made_detours.get(&point.at).into_iter().flatten().find(|made| {
@@ -271,8 +272,8 @@ impl Registry {
             return Ok(detour);
         }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let counting = cell.map(|cell| Counting {
-            cell,
+        let counting = counted.map(|counted| Counting {
+            counted,
             red_zone: !is_entry,
             flags: !flags_are_dead(&text, point.at, is_entry),
         });
@@ -372,7 +373,8 @@ fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
         || (!detour.quick.is_some() && detour.follows);
     let logs = logged(point).is_some_and(|(consumer, _)| detour.log.is_of(consumer));
     // Here too.
-    fits && (logs || !detour.log.is_some()) && detour.counting.map(|counting| counting.cell) == counted(point)
+    fits && (logs || !detour.log.is_some())
+        && detour.counting.map(|counting| counting.counted) == counted(point)
 }
 
 /// The one consumer that only counts and times calls, and where its cells begin.
@@ -389,9 +391,8 @@ fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
         None => true,
     };
     let only_counts = event.side != Side::Entry
-        && !event.log
-        && event.plugins.is_empty()
-        && event.program.is_empty()
+        && !event.acts()
+        && !event.program.has_filter()
         && consumer.sample == 1
         && consumer.limit == 0
         && consumer.maxactive == 0
@@ -410,6 +411,7 @@ fn logged(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
     let Role::Event(event) = &consumer.role else { return None };
     let only_logs = event.side == Side::Entry
         && event.log
+        && !event.needs.values
         && event.plugins.is_empty()
         && event.program.registers().is_some()
         && consumer.sample == 1
@@ -424,21 +426,25 @@ fn quick_log(point: &ProbePoint) -> Option<QuickLog> {
     QuickLog::new(consumer, point, cell, event.program.registers()?)
 }
 
-/// The cell in which hits are counted by compiled code: one consumer, which does nothing else.
-fn counted(point: &ProbePoint) -> Option<u32> {
+/// What compiled code counts: for one consumer, which does nothing else.
+fn counted(point: &ProbePoint) -> Option<Counted> {
     // SAFETY: only changed under the lock, which the caller holds.
     let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
     let [consumer] = list.all.as_slice() else { return None };
     // SAFETY: listed consumers are alive.
     let consumer: &Consumer = unsafe { &**consumer };
     let Role::Event(event) = &consumer.role else { return None };
-    let only_counts = event.side == Side::Entry
-        && !event.log
-        && event.plugins.is_empty()
-        && event.program.is_empty()
-        && consumer.sample == 1
-        && consumer.limit == 0;
-    consumer.counters.hits.cell().filter(|_| only_counts)
+    if event.side != Side::Entry || consumer.sample != 1 || consumer.limit != 0 || event.acts() {
+        return None;
+    }
+    let cell = consumer.counters.hits.cell()?;
+    let filter = if event.program.has_filter() {
+        let test = event.program.register_test().filter(Counted::can_test)?;
+        Some((test, consumer.counters.filtered.cell()?))
+    } else {
+        None
+    };
+    Some(Counted { cell, filter })
 }
 
 /// The C API's out-flag.

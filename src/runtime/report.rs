@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::*;
 use crate::config::{Kind as ConfigKind, SummaryFormat};
 use crate::error::Refusal;
 use crate::hit::consumer::Consumer;
+use crate::hit::histogram::HistogramCounts;
 use crate::hit::point::ProbePoint;
 use crate::hit::{clock, output, process, shadow, stack};
 use crate::insn::Way;
@@ -150,6 +151,7 @@ fn of_instance<'a>(
     if let Some(latency) = &consumer.latency {
         probe.latency = latency.read();
     }
+    probe.hist = consumer.hists.iter().map(HistogramCounts::read).collect();
     probe
 }
 

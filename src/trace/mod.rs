@@ -3,11 +3,13 @@
 pub mod event_json;
 pub mod event_text;
 pub mod file;
+pub mod histogram;
 pub mod latency;
 pub mod line;
 pub mod reader;
 pub mod record;
 pub mod summary;
+mod summary_bars;
 mod summary_json;
 mod summary_latency;
 mod summary_openmetrics;

@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+pub use super::histogram::Histogram;
 pub use super::latency::Latency;
 pub use super::summary_json::{json, json_string};
 pub use super::summary_openmetrics::openmetrics;
@@ -74,8 +75,8 @@ pub struct ProbeSummary<'a> {
     pub lost: u64,
     /// Times from entry to return.
     pub latency: Latency,
-    /// `hist(NAME)`: name and count of each power of two.
-    pub hist: Vec<(Cow<'a, str>, Vec<u64>)>,
+    /// `hist(NAME)`, in the order of the actions.
+    pub hist: Vec<Histogram<'a>>,
 }
 
 /// Which side of a function a probe watches.

@@ -51,13 +51,13 @@ fn probe(out: &mut dyn Write, p: &ProbeSummary<'_>) -> fmt::Result {
     write!(out, ",\"unwound\":{},\"in_flight\":{}", p.unwound, p.in_flight)?;
     latency(out, &p.latency)?;
     out.write_str(",\"hist\":{")?;
-    for (i, (name, buckets)) in p.hist.iter().enumerate() {
+    for (i, hist) in p.hist.iter().enumerate() {
         if i > 0 {
             out.write_char(',')?;
         }
-        json_string(out, name.as_bytes())?;
+        json_string(out, hist.name.as_bytes())?;
         out.write_char(':')?;
-        numbers(out, buckets)?;
+        numbers(out, &hist.log2)?;
     }
     out.write_str("}}")
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::histogram;
 use super::latency::bucket_range;
 use super::summary::{Kind, ProbeSummary, State, Summary, write_escaped};
 
@@ -38,6 +39,7 @@ pub fn openmetrics(summary: &Summary<'_>, out: &mut dyn Write) -> fmt::Result {
         }
         in_flight(out, &summary.probes)?;
         latency(out, &summary.probes)?;
+        values(out, &summary.probes)?;
     }
     out.write_str("# EOF\n")
 }
@@ -119,6 +121,38 @@ fn latency(out: &mut dyn Write, probes: &[ProbeSummary<'_>]) -> fmt::Result {
         out.write_str("} ")?;
         seconds(out, p.latency.self_ns)?;
         out.write_char('\n')?;
+    }
+    Ok(())
+}
+
+/// The histograms of values; nothing where no probe has any. A sum is not kept, and without one the
+/// format wants no count besides that of the last bucket.
+fn values(out: &mut dyn Write, probes: &[ProbeSummary<'_>]) -> fmt::Result {
+    if probes.iter().all(|p| p.hist.is_empty()) {
+        return Ok(());
+    }
+    out.write_str("# TYPE uprobe_value histogram\n# HELP uprobe_value Values at the probe's hits.\n")?;
+    for p in probes {
+        for hist in &p.hist {
+            let mut count = 0_u64;
+            let bucket = |out: &mut dyn Write, le: fmt::Arguments<'_>, count| {
+                out.write_str("uprobe_value_bucket")?;
+                labels(out, p)?;
+                label(out, "value", hist.name.as_bytes())?;
+                writeln!(out, ",le=\"{le}\"}} {count}")
+            };
+            if hist.negative() > 0 {
+                count = hist.negative();
+                bucket(out, format_args!("-1.0"), count)?;
+            }
+            for (index, n) in hist.others().iter().enumerate() {
+                count = count.saturating_add(*n);
+                // `le` includes its bound: the greatest value the bucket counts.
+                let (_, to) = histogram::bucket_range(index);
+                bucket(out, format_args!("{}.0", to - 1), count)?;
+            }
+            bucket(out, format_args!("+Inf"), count)?;
+        }
     }
     Ok(())
 }

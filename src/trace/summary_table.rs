@@ -6,6 +6,7 @@
 use std::fmt::{self, Write};
 
 use super::summary::{Kind, ProbeSummary, State, Summary, file_name, write_escaped};
+use super::summary_bars::values;
 use super::summary_latency::latencies;
 
 /// Before each line.
@@ -64,7 +65,13 @@ pub fn table(summary: &Summary<'_>, out: &mut dyn Write) -> fmt::Result {
         }
     }
     left_out(out, &summary.probes, rows.len())?;
-    latencies(out, &mut rows)
+    // More can't be in them than were at first: nothing is allocated.
+    rows.clear();
+    rows.extend(&summary.probes);
+    latencies(out, &mut rows)?;
+    rows.clear();
+    rows.extend(&summary.probes);
+    values(out, &mut rows)
 }
 
 fn heading(summary: &Summary<'_>, out: &mut dyn Write) -> fmt::Result {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::*;
+use crate::trace::histogram;
 
 fn open() -> ProbeSummary<'static> {
     ProbeSummary {
@@ -303,9 +304,68 @@ fn json_of_histograms() {
         self_ns: 50,
         log2: vec![0, 1, 2],
     };
-    p.hist = vec![("len".into(), vec![1, 2]), ("flags".into(), vec![])];
+    let hist = |name: &'static str, log2| Histogram { name: name.into(), is_signed: false, log2 };
+    p.hist = vec![hist("len", vec![1, 2]), hist("flags", vec![])];
     let out = text(json, vec![p]);
     assert!(out.contains(r#""latency":{"count":3,"sum_ns":60,"min_ns":10,"max_ns":30,"p50_ns":20,"p99_ns":30,"log2":[0,1,2],"self_ns":50},"hist":{"len":[1,2],"flags":[]}}"#), "{out}");
+}
+
+/// Values with and without a sign, from end to end.
+fn measured() -> ProbeSummary<'static> {
+    let mut log2 = [0; histogram::BUCKETS];
+    (log2[0], log2[2], log2[64]) = (1, 40, 20);
+    let high = std::array::from_fn(|i| u64::from(i >= 63));
+    ProbeSummary {
+        hist: vec![
+            Histogram::new("fd", true, &log2),
+            Histogram::new("high", false, &high),
+            Histogram::new("none", false, &[0; histogram::BUCKETS]),
+        ],
+        ..open()
+    }
+}
+
+#[test]
+fn table_of_values() {
+    assert_lines(
+        &text(table, vec![open(), measured()]),
+        &[
+            "uprobe: summary of ls (pid 4242), 0.012 s, 2 probes",
+            "uprobe: NAME  HITS  STATE  METHOD  PLACE",
+            "uprobe: open    12  armed  boost   libc.so.6:openat",
+            "uprobe: open    12  armed  boost   libc.so.6:openat",
+            "uprobe: open fd:",
+            "uprobe: (..., 0)               20 |@@@@@@@@@@@@@@@@@@@@                    |",
+            "uprobe: [0]                     1 |@                                       |",
+            "uprobe: [1]                     0 |                                        |",
+            "uprobe: [2, 4)                 40 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|",
+            "uprobe: open high:",
+            "uprobe: [4E, 8E)                1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|",
+            "uprobe: [8E, 16E)               1 |@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@|",
+        ],
+    );
+    let many = (0..12).map(|i| ProbeSummary { hits: i, ..measured() }).collect();
+    let out = text(table, many);
+    assert_eq!(out.matches(" fd:\n").count(), 10);
+    assert!(out.ends_with("and histograms of 2 more probes with fewer hits\n"), "{out}");
+}
+
+#[test]
+fn openmetrics_of_values() {
+    let out = text(openmetrics, vec![measured()]);
+    let lines: Vec<&str> = out.lines().skip_while(|line| *line != "# TYPE uprobe_value histogram").collect();
+    let buckets = |name: &str| -> Vec<&str> {
+        let label = format!(",value=\"{name}\",le=\"");
+        lines.iter().filter_map(|line| line.split_once(label.as_str()).map(|(_, rest)| rest)).collect()
+    };
+    let fd = buckets("fd");
+    assert_eq!(fd[..4], ["-1.0\"} 20", "0.0\"} 21", "1.0\"} 21", "3.0\"} 61"]);
+    assert_eq!(fd.last(), Some(&"+Inf\"} 61"));
+    let high = buckets("high");
+    assert_eq!(high[63..], ["9223372036854775807.0\"} 1", "18446744073709551615.0\"} 2", "+Inf\"} 2"]);
+    assert_eq!(buckets("none"), ["+Inf\"} 0"]);
+    assert!(!out.contains("uprobe_value_sum") && !out.contains("uprobe_value_count"), "{out}");
+    assert_eq!(lines.last(), Some(&"# EOF"));
 }
 
 #[test]
