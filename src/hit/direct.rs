@@ -158,6 +158,7 @@ global_asm!(
     "mov rdx, rbx",
     "xor ecx, ecx",
     "lea r8, [r13 + {recovery}]",
+    "xor r9d, r9d",
     "cld",
     "call qword ptr [r15 + {call}]",
     "mov rcx, [rip + {errno}]",

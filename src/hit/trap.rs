@@ -33,6 +33,17 @@ pub struct Hit<'a> {
     pub is_return: bool,
 }
 
+/// What a hit was reached by, as far as it matters to vector registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VectorsAt {
+    /// A signal frame holds them.
+    Trap,
+    /// Nobody does, and all may be in use.
+    Jump,
+    /// Nobody does; but for its result a function that returns has left them free of x87 and MMX values.
+    Return,
+}
+
 impl<'a> Hit<'a> {
     /// A trap at `point`.
     pub const fn at_trap(regs: &'a mut Regs, context: *mut SignalContext, point: &'a ProbePoint) -> Self {
@@ -54,10 +65,14 @@ impl<'a> Hit<'a> {
         hit
     }
 
-    /// Whether a signal frame holds what our own code may clobber.
+    /// Who keeps the vector registers while a handler runs.
     #[must_use]
-    pub const fn is_trap(&self) -> bool {
-        !self.context.is_null()
+    pub const fn vectors_at(&self) -> VectorsAt {
+        match (self.context.is_null(), self.is_return) {
+            (false, _) => VectorsAt::Trap,
+            (true, false) => VectorsAt::Jump,
+            (true, true) => VectorsAt::Return,
+        }
     }
 
     /// What fetch arguments and filters read.
