@@ -34,7 +34,9 @@ fn build(cells: &[table::Cell], before: usize) -> PathBuf {
     fs::create_dir_all(&dir).expect("the target directory is ours");
     let path = dir.join(format!("cells-{:016x}.s", hash.finish()));
     if !path.exists() {
-        let fresh = dir.join(format!("new.{}.s", std::process::id()));
+        // Threads of one process build several at once.
+        let thread = std::thread::current().id();
+        let fresh = dir.join(format!("new.{}.{thread:?}.s", std::process::id()));
         fs::write(&fresh, text).expect("our directory");
         fs::rename(&fresh, &path).expect("same directory");
     }
