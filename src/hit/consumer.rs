@@ -137,8 +137,6 @@ pub struct Consumer {
     pub handler: usize,
     /// One of the guarded calls.
     pub call: usize,
-    /// A function begins at its place: neither x87 nor MMX registers hold anything there (System V ABI, 3.2.1).
-    pub at_entry: bool,
     /// The next in the list of all consumers with counts of their own.
     pub next: AtomicPtr<Consumer>,
 }
@@ -198,7 +196,6 @@ impl Consumer {
             up: std::ptr::null_mut(),
             handler: 0,
             call: 0,
-            at_entry: false,
             next: AtomicPtr::new(std::ptr::null_mut()),
         }
     }

@@ -43,7 +43,7 @@ unsafe fn enabled_state() -> u64 {
 
 global_asm!(
     ".text",
-    // i64 uprobe_guarded_call_vectors(function, a, b, c, *mut recovery_rsp, is_boundary)
+    // i64 uprobe_guarded_call_vectors(function, a, b, c, *mut recovery_rsp, is_return)
     //   rbp - 8: mxcsr   rbp - 16: whether x87 was saved   rbp - 24..: rbx, r12
     ".p2align 4",
     ".globl uprobe_guarded_call_vectors",
@@ -67,7 +67,7 @@ global_asm!(
     "fnstsw ax",
     "test ah, 0x38",
     "jnz 2f",
-    // Where a function begins or returns nothing else can be there (System V ABI, 3.2.1), MMX neither.
+    // Where a function returns nothing else can be there (System V ABI, 3.2.3), MMX neither.
     "test r9d, r9d",
     "jnz 1f",
     "cmp dword ptr [rip + {tells}], 0",
@@ -157,6 +157,6 @@ unsafe extern "C" {
         b: usize,
         c: usize,
         recovery: *mut u64,
-        is_boundary: u64,
+        is_return: u64,
     ) -> i64;
 }

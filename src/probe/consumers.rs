@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use crate::addr::{FileOffset, LinkAddr, RuntimeAddr};
 use crate::config::{Action, Kind, Method, ProbeSpec};
-use crate::elf::{self, Bounds, BoundsFrom, ElfFile, Resolved};
+use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
 use crate::hit::c_structs::{CUprobe, CUretprobe, PreHandler};
@@ -79,8 +79,6 @@ pub fn of_api(
     let mut consumer = Consumer::new(api.role(), name.to_owned(), at.to_owned());
     consumer.only_int3 = api.wants_int3();
     consumer.call_directly(!api.spares_vectors());
-    let begins = |bounds: &Bounds| bounds.start == resolved.link && bounds.from != BoundsFrom::Section;
-    consumer.at_entry = resolved.bounds.as_ref().is_some_and(begins);
     if let ApiProbe::Return(up) = api {
         // SAFETY: registered: the struct is there.
         let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };
