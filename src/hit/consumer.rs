@@ -12,7 +12,7 @@ use crate::hit::latency::LatencyCounts;
 use crate::hit::output::Stamp;
 use crate::hit::ring::Definition;
 use crate::hit::thread::ThreadState;
-use crate::hit::trap::{Hit, VectorsAt};
+use crate::hit::trap::Hit;
 use crate::hit::{alone, asm, clock, jprobe, output, returning, vectors};
 
 /// Which side of a call an event is about.
@@ -376,9 +376,9 @@ impl Consumer {
         thread: &'static ThreadState,
     ) -> Flow {
         let before = *hit.regs;
-        let vectors = hit.vectors_at();
+        let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
-        match guarded(thread, vectors, handler as usize, up as usize, regs as usize, 0) {
+        match guarded(thread, on_trap, handler as usize, up as usize, regs as usize, 0) {
             Some(0) => {
                 // Only a handler that says so moves rip.
                 hit.regs.rip = before.rip;
@@ -402,9 +402,9 @@ impl Consumer {
         // SAFETY: alive: the struct is registered and unchanged.
         let Some(handler) = (unsafe { (*up).post_handler }) else { return };
         let before = *hit.regs;
-        let vectors = hit.vectors_at();
+        let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
-        if guarded(thread, vectors, handler as usize, up as usize, regs as usize, 0).is_none() {
+        if guarded(thread, on_trap, handler as usize, up as usize, regs as usize, 0).is_none() {
             *hit.regs = before;
             self.crashed(up, hit, thread);
         }
@@ -415,9 +415,9 @@ impl Consumer {
         let Some(up) = self.role.up() else { return false };
         // SAFETY: alive: the struct is registered and unchanged.
         let Some(handler) = (unsafe { (*up).fault_handler }) else { return false };
-        let vectors = hit.vectors_at();
+        let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
-        guarded(thread, vectors, handler as usize, up as usize, regs as usize, signal as usize)
+        guarded(thread, on_trap, handler as usize, up as usize, regs as usize, signal as usize)
             .is_some_and(|r| r != 0)
     }
 
@@ -429,10 +429,10 @@ impl Consumer {
         // SAFETY: alive: the struct is registered and unchanged.
         if let Some(handler) = unsafe { (*up).fault_handler } {
             let before = *hit.regs;
-            let vectors = hit.vectors_at();
+            let on_trap = hit.is_trap();
             let regs = std::ptr::from_mut(hit.regs);
             let result =
-                guarded(thread, vectors, handler as usize, up as usize, regs as usize, signal as usize);
+                guarded(thread, on_trap, handler as usize, up as usize, regs as usize, signal as usize);
             if result.is_some_and(|r| r != 0) {
                 return;
             }
@@ -451,7 +451,7 @@ impl Consumer {
 /// Calls `function(a, b, c)` so that a fault in it comes back as `None`, with errno as it was.
 pub(super) fn guarded(
     thread: &ThreadState,
-    vectors: VectorsAt,
+    on_trap: bool,
     function: usize,
     a: usize,
     b: usize,
@@ -464,10 +464,10 @@ pub(super) fn guarded(
     let result = unsafe {
         let recovery = thread.recovery.as_ptr();
         // On a trap the kernel keeps the vector registers; a return has nobody else to do it.
-        match vectors {
-            VectorsAt::Trap => asm::uprobe_guarded_call(function, a, b, c, recovery),
-            VectorsAt::Jump => vectors::uprobe_guarded_call_vectors(function, a, b, c, recovery, 0),
-            VectorsAt::Return => vectors::uprobe_guarded_call_vectors(function, a, b, c, recovery, 1),
+        if !on_trap {
+            vectors::uprobe_guarded_call_vectors(function, a, b, c, recovery)
+        } else {
+            asm::uprobe_guarded_call(function, a, b, c, recovery)
         }
     };
     // SAFETY: as above.

@@ -158,7 +158,6 @@ global_asm!(
     "mov rdx, rbx",
     "xor ecx, ecx",
     "lea r8, [r13 + {recovery}]",
-    "xor r9d, r9d",
     "cld",
     "call qword ptr [r15 + {call}]",
     "mov rcx, [rip + {errno}]",

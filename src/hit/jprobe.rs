@@ -136,7 +136,7 @@ pub(super) fn run(
     let arguments = Arguments::at(entry, hit);
     let enter = uprobe_jprobe_enter as *const () as usize;
     let before = *hit.regs;
-    if guarded(thread, hit.vectors_at(), enter, std::ptr::from_ref(&arguments) as usize, 0, 0).is_none() {
+    if guarded(thread, hit.is_trap(), enter, std::ptr::from_ref(&arguments) as usize, 0, 0).is_none() {
         consumer.crashed(jp.cast(), hit, thread);
         *hit.regs = before;
     }

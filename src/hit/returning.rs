@@ -138,10 +138,10 @@ impl Consumer {
         // SAFETY: alive: the struct is registered and unchanged.
         let Some(handler) = (unsafe { (*rp).handler }) else { return };
         let before = *hit.regs;
-        let vectors = hit.vectors_at();
+        let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
         let user = pool::address(instance.block);
-        if guarded(thread, vectors, handler as usize, user, regs as usize, 0).is_none() {
+        if guarded(thread, on_trap, handler as usize, user, regs as usize, 0).is_none() {
             *hit.regs = before;
             self.crashed(rp.cast(), hit, thread);
         }
@@ -252,9 +252,9 @@ pub(super) fn follow_for_handlers(
     let mut follows = true;
     if let Some(handler) = entry_handler {
         let before = *hit.regs;
-        let vectors = hit.vectors_at();
+        let on_trap = hit.is_trap();
         let regs = std::ptr::from_mut(hit.regs);
-        match guarded(thread, vectors, handler as usize, user as usize, regs as usize, 0) {
+        match guarded(thread, on_trap, handler as usize, user as usize, regs as usize, 0) {
             // One that has unregistered its own probe may have given up the struct as well.
             Some(result) => follows = result == 0 && consumer.alive.load(SeqCst),
             None => {

@@ -33,17 +33,6 @@ pub struct Hit<'a> {
     pub is_return: bool,
 }
 
-/// What a hit was reached by, as far as it matters to vector registers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum VectorsAt {
-    /// A signal frame holds them.
-    Trap,
-    /// Nobody does, and all may be in use.
-    Jump,
-    /// Nobody does; but for its result a function that returns has left them free of x87 and MMX values.
-    Return,
-}
-
 impl<'a> Hit<'a> {
     /// A trap at `point`.
     pub const fn at_trap(regs: &'a mut Regs, context: *mut SignalContext, point: &'a ProbePoint) -> Self {
@@ -65,14 +54,10 @@ impl<'a> Hit<'a> {
         hit
     }
 
-    /// Who keeps the vector registers while a handler runs.
+    /// Whether a signal frame holds what our own code may clobber.
     #[must_use]
-    pub const fn vectors_at(&self) -> VectorsAt {
-        match (self.context.is_null(), self.is_return) {
-            (false, _) => VectorsAt::Trap,
-            (true, false) => VectorsAt::Jump,
-            (true, true) => VectorsAt::Return,
-        }
+    pub const fn is_trap(&self) -> bool {
+        !self.context.is_null()
     }
 
     /// What fetch arguments and filters read.

@@ -43,7 +43,7 @@ unsafe fn enabled_state() -> u64 {
 
 global_asm!(
     ".text",
-    // i64 uprobe_guarded_call_vectors(function, a, b, c, *mut recovery_rsp, is_return)
+    // i64 uprobe_guarded_call_vectors(function, a, b, c, *mut recovery_rsp)
     //   rbp - 8: mxcsr   rbp - 16: whether x87 was saved   rbp - 24..: rbx, r12
     ".p2align 4",
     ".globl uprobe_guarded_call_vectors",
@@ -63,25 +63,17 @@ global_asm!(
     "sub rsp, 16",
     "stmxcsr [rbp - 24]",
     "xor ebx, ebx",
-    // Something on the x87 stack: a result, or the program in the middle of it.
-    "fnstsw ax",
-    "test ah, 0x38",
-    "jnz 2f",
-    // Where a function returns nothing else can be there (System V ABI, 3.2.3), MMX neither.
-    "test r9d, r9d",
-    "jnz 1f",
     "cmp dword ptr [rip + {tells}], 0",
-    "je 2f",
+    "je 1f",
     "mov r10, rcx",
     "mov r11, rdx",
     "mov ecx, 1",
     "xgetbv",
+    "mov ebx, eax",
+    "and ebx, 1",
     "mov rcx, r10",
     "mov rdx, r11",
-    "test al, 1",
     "jz 1f",
-    "2:",
-    "mov ebx, 1",
     "sub rsp, 512",
     "and rsp, -64",
     "fxsave64 [rsp]",
@@ -157,6 +149,5 @@ unsafe extern "C" {
         b: usize,
         c: usize,
         recovery: *mut u64,
-        is_return: u64,
     ) -> i64;
 }
