@@ -62,3 +62,17 @@ fn what_is_not_there_yet_is_refused() {
     assert_eq!(outcome.stderr.matches("is not in this version yet").count(), 2, "{outcome}");
     assert_eq!(outcome.probes().iter().map(|probe| probe.hits).sum::<u64>(), 100, "{outcome}");
 }
+
+/// Go's runtime moves stacks and looks at the return addresses on them.
+#[test]
+fn no_return_is_followed_in_go_code() {
+    let launch = Launch::new(Program::new("go_like.c").build());
+    let launch = launch.probe("exe:called", "name = 'entry'\naction = ['count']");
+    let launch = launch.probe("exe:called", "name = 'back'\nkind = 'return'\naction = ['count']");
+    let outcome = assert_same_as_native(&launch);
+    let find = |name: &str| outcome.probes().into_iter().find(|probe| probe.name == name).expect(name);
+    assert_eq!((find("entry").state.as_str(), find("entry").hits), ("armed", 3), "{outcome}");
+    assert_eq!((find("back").state.as_str(), find("back").hits), ("refused", 0), "{outcome}");
+    let reason = find("back").reason.unwrap_or_default();
+    assert!(reason.starts_with("return-denied: the object is Go's"), "{reason}");
+}

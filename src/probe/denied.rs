@@ -10,6 +10,12 @@
 
 use std::path::Path;
 
+/// The sections in which Go's linker keeps its table of functions.
+pub const GO_TABLES: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+/// Why no return is followed in an object that has one of [`GO_TABLES`].
+pub const GO: &str =
+    "the object is Go's, whose runtime moves stacks and ends the program at a return address it doesn't know";
+
 /// One rule of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Denied {
