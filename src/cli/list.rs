@@ -84,7 +84,6 @@ fn parse_pattern(text: &str) -> Result<SymbolMatcher, Failure> {
 fn rows<'a>(file: &'a ElfFile, wanted: Option<&SymbolMatcher>) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     let mut predictor = Predictor::default();
-    let is_go = denied::GO_TABLES.iter().any(|table| file.section_in_memory(table).is_some());
     for function in file.functions(&StdFiles) {
         let names: Vec<&str> = file.names(function).collect();
         let local_label = function.kind == SymbolKind::NoType && function.is_local;
@@ -92,10 +91,7 @@ fn rows<'a>(file: &'a ElfFile, wanted: Option<&SymbolMatcher>) -> Vec<Row<'a>> {
             continue;
         }
         let Some(offset) = file.offset_of(function.link) else { continue };
-        let no_return = match is_go {
-            true => Some(denied::GO),
-            false => denied::why_no_return(file.soname(), file.path(), &names),
-        };
+        let no_return = denied::why_no_return_in(file, &names);
         rows.push(Row {
             function,
             names,

@@ -367,12 +367,6 @@ pub fn real_return(pc: u64) -> Option<u64> {
     containing(pc).map(real).filter(|real| *real != 0)
 }
 
-/// How many stubs are taken.
-#[must_use]
-pub fn used() -> usize {
-    (USED.load(Relaxed) as usize).min(STUBS)
-}
-
 /// The stub for a return to `ra` of a function that goes on at `target` (0: not entered through the
 /// stub). Made where there is none yet, provided `ra` is code. `None`: it isn't, or all stubs are
 /// taken. Signal-safe; lock-free.

@@ -7,21 +7,23 @@
 
 use std::arch::global_asm;
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
-use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 
 /// 0: xmm0-15. 1: ymm0-15. 2: zmm0-31 and the mask registers.
 static WIDTH: AtomicU32 = AtomicU32::new(0);
 /// 1: XGETBV with rcx = 1 says which state is in use.
 static TELLS_USE: AtomicU32 = AtomicU32::new(0);
 
-/// Asks the processor. Called before the first return probe is armed and the first jump
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Asks the processor, once: under a hypervisor each CPUID is a trap. Called before the first return probe is armed and the first jump
 /// written.
 pub fn start() {
     const AVX: u64 = 0b110;
     const AVX512: u64 = 0b1110_0110;
     const OSXSAVE: u32 = 1 << 27;
     const XGETBV1: u32 = 1 << 2;
-    if __cpuid_count(1, 0).ecx & OSXSAVE == 0 {
+    if ASKED.swap(true, AcqRel) || __cpuid_count(1, 0).ecx & OSXSAVE == 0 {
         return;
     }
     // SAFETY: the system has enabled it, as just asked.

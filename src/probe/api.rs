@@ -92,10 +92,7 @@ pub fn not_entry(resolved: &Resolved) -> Option<Refusal> {
 /// [`Refusal::ReturnDenied`] where its return can't be followed.
 #[must_use]
 pub fn return_denied(file: &ElfFile, resolved: &Resolved) -> Option<Refusal> {
-    if denied::GO_TABLES.iter().any(|table| file.section_in_memory(table).is_some()) {
-        return Some(Refusal::ReturnDenied { why: denied::GO });
-    }
     let names: Vec<&str> =
         resolved.symbol.as_deref().into_iter().chain(file.names_at(resolved.link)).collect();
-    denied::why_no_return(file.soname(), file.path(), &names).map(|why| Refusal::ReturnDenied { why })
+    denied::why_no_return_in(file, &names).map(|why| Refusal::ReturnDenied { why })
 }

@@ -6,15 +6,26 @@
 //! test lists those that do look at the address and don't mind: setjmp, getcontext, swapcontext and
 //! vfork keep it and go there once more, which is right since the address is good for ever.
 //!
-//! Pure: names in, a reason out. Called when a probe is registered, and by `uprobe list`.
+//! Called when a probe is registered, and by `uprobe list`: the same answer from the same code.
 
 use std::path::Path;
 
+use crate::elf::ElfFile;
+
 /// The sections in which Go's linker keeps its table of functions.
-pub const GO_TABLES: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+const GO_TABLES: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
 /// Why no return is followed in an object that has one of [`GO_TABLES`].
-pub const GO: &str =
+const GO: &str =
     "the object is Go's, whose runtime moves stacks and ends the program at a return address it doesn't know";
+
+/// Why the return of a function of `file`, which has these names, is not followed.
+#[must_use]
+pub fn why_no_return_in(file: &ElfFile, names: &[&str]) -> Option<&'static str> {
+    if GO_TABLES.iter().any(|table| file.section_in_memory(table).is_some()) {
+        return Some(GO);
+    }
+    why_no_return(file.soname(), file.path(), names)
+}
 
 /// One rule of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -49,7 +49,7 @@ static BARRIERS: AtomicU32 = AtomicU32::new(0);
 /// Asks for SYNC_CORE barriers, and what else jumps need; cheap while there is one thread.
 pub fn register_barriers() -> bool {
     if BARRIERS.load(Acquire) == 0 {
-        let given = sys::membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE).is_ok();
+        let given = sys::membarrier(sys::MEMBARRIER_REGISTER_SYNC_CORE).is_ok();
         // No signal frame keeps the vector registers while handlers run.
         vectors::start();
         BARRIERS.store(if given { 1 } else { 2 }, Release);
@@ -59,7 +59,7 @@ pub fn register_barriers() -> bool {
 
 /// What was written so far is what every processor executes from now on.
 fn barrier() -> bool {
-    sys::membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE).is_ok()
+    sys::membarrier(sys::MEMBARRIER_SYNC_CORE).is_ok()
 }
 
 /// A detour that is made and not yet jumped to.

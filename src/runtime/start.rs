@@ -263,13 +263,8 @@ fn note_main_stack() {
     let inside = unsafe { libc::getauxval(libc::AT_EXECFN) };
     let maps = crate::code::read_maps().unwrap_or_default();
     let Some(map) = crate::code::mapping_at(&maps, inside).filter(|_| inside != 0) else { return };
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: one rlimit.
-    if unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) } != 0 {
-        return;
-    }
     let below = maps.iter().filter(|other| other.end <= map.start).map(|other| other.end).max();
-    let low = map.end.saturating_sub(limit.rlim_cur.min(MOST)).max(below.unwrap_or(1)).min(map.start);
+    let low = map.end.saturating_sub(sys::stack_limit().min(MOST)).max(below.unwrap_or(1)).min(map.start);
     shadow::note_main_stack(low, map.end);
 }
 
