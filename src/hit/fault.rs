@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::detour::{self, InDetour};
-use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo};
+use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_UNDEFINED};
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::{actions, asm, defer, process, ring, trap};
+use crate::hit::{actions, asm, defer, pending, process, ring, trap};
 use crate::insn::slot::SlotPc;
 
 /// The kernel calls this for the fault signals.
@@ -29,7 +29,12 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
         return;
     }
     // A trap inside a jump, of whoever runs there: it is no fault, also of a user's handler.
-    if signal == libc::SIGILL
+    // SAFETY: the kernel's frame.
+    let vector = unsafe { (*context).trap_number };
+    // (With no room for the frame of the SIGILL it is a SIGSEGV, too.)
+    let undefined = signal == libc::SIGILL
+        || (signal == libc::SIGSEGV && code == SI_KERNEL && vector == VECTOR_UNDEFINED);
+    if undefined
         && synchronous
         && let Some(copy) = detour::inner_undefined(rip)
     {
@@ -42,7 +47,7 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
         return;
     }
     // SAFETY: the kernel's frame.
-    if unsafe { actions::hold_back(signal, info) } {
+    if unsafe { pending::hold_back(signal, info) } {
         return;
     }
     if synchronous && let Some(found) = detour::locate(rip).filter(|found| found.displaced) {

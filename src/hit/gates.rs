@@ -10,9 +10,9 @@ use crate::hit::actions::{self, SIGNALS};
 use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalInfo;
 use crate::hit::memory::SafeMemory;
-use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
+use crate::hit::thread::{self, PROTECTED_MASK, StepRecord, ThreadState};
 use crate::hit::trap::Hit;
-use crate::hit::{asm, output, process};
+use crate::hit::{asm, clones, output, pending, process};
 use crate::regs::{Memory, Reg, Regs};
 use crate::sys::{self, KernelSigaction, SIGSET_SIZE, SysResult};
 
@@ -37,7 +37,7 @@ pub fn start(on_exit: fn(), on_exec: ExecHook) {
 }
 
 /// The system calls that are gated, by number.
-pub const GATED: [i64; 13] = [
+pub const GATED: [i64; 16] = [
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
@@ -51,6 +51,9 @@ pub const GATED: [i64; 13] = [
     libc::SYS_execveat,
     libc::SYS_prctl,
     libc::SYS_close_range,
+    libc::SYS_vfork,
+    libc::SYS_clone,
+    libc::SYS_clone3,
 ];
 
 /// Gated besides, where descriptors of ours have numbers that the program could get.
@@ -81,6 +84,7 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             }
             Flow::Continue
         }
+        libc::SYS_vfork | libc::SYS_clone | libc::SYS_clone3 => clones::on_clone(hit),
         libc::SYS_exit_group => on_exit(hit),
         libc::SYS_exit => {
             // A task that was cloned without thread-local data of its own ends nobody's calls.
@@ -193,6 +197,9 @@ fn change_action(signal: i32, before: &KernelSigaction, wanted: &KernelSigaction
     }
     if actions::is_protected(signal) {
         actions::believe(signal, wanted);
+        if wanted.handler == 1 {
+            pending::discard(signal);
+        }
         let kept = libc::SA_ONSTACK | libc::SA_RESTART;
         if (before.flags ^ wanted.flags) & kept as u64 != 0 {
             actions::refresh_protected(signal);
@@ -241,7 +248,7 @@ fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]) -> Flow {
         thread.end_wait();
         thread.blocked.store(after & PROTECTED_MASK, SeqCst);
         // SAFETY: the frame of this signal, complete.
-        unsafe { actions::deliver_pending(thread, hit.context, after) };
+        unsafe { pending::deliver(thread, hit.context, after) };
     }
     Flow::RipChanged
 }
@@ -254,7 +261,7 @@ fn sigpending(hit: &mut Hit<'_>, [set, size, ..]: [u64; 6]) -> Flow {
     // SAFETY: the kernel writes eight bytes.
     let result = unsafe { sys::syscall3(libc::SYS_rt_sigpending, &raw mut pending as usize, SIGSET_SIZE, 0) };
     if let Some(thread) = thread::current() {
-        pending |= actions::pending_mask(thread);
+        pending |= pending::mask_of(thread);
         // What is pending only because a hit is being handled is not blocked in the program's eyes.
         // SAFETY: the frame of this signal.
         let blocked = unsafe { (*hit.context).mask } | thread.blocked.load(Relaxed);
@@ -282,7 +289,7 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
         hit.after = Some(accepted);
         sys::set_signal_mask(!0);
     }
-    let Some(taken) = actions::take_pending(thread, wanted) else { return Flow::Continue };
+    let Some(taken) = pending::take(thread, wanted) else { return Flow::Continue };
     thread.accepts.store(0, Relaxed);
     hit.after = None;
     sys::set_signal_mask(!PROTECTED_MASK);
@@ -295,8 +302,13 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
 }
 
 /// After the wait: a signal that another thread passed on shows the program what was sent.
-fn accepted(thread: &ThreadState, regs: &Regs) {
+fn accepted(thread: &ThreadState, _: &StepRecord, regs: &Regs) -> bool {
     thread.accepts.store(0, Relaxed);
+    show_what_was_sent(regs);
+    true
+}
+
+fn show_what_was_sent(regs: &Regs) {
     let mut head = [0_u8; 16];
     if regs.rsi == 0 || (regs.rax as i64) <= 0 || SafeMemory.read(regs.rsi, &mut head) != head.len() {
         return;
@@ -354,6 +366,7 @@ fn wait_with(hit: &mut Hit<'_>, reg: Reg, at: u64) -> Flow {
         changed @ (Flow::RipChanged | Flow::Replaced) => changed,
         Flow::Continue => {
             if mask & PROTECTED_MASK != 0 {
+                hit.changed = Some((reg, at));
                 *hit.regs.get_mut(reg) = mask_copy([mask & !PROTECTED_MASK, 0]);
             }
             Flow::Continue
@@ -365,15 +378,19 @@ fn wait_with(hit: &mut Hit<'_>, reg: Reg, at: u64) -> Flow {
 /// lets through ends the wait at once.
 fn wait(hit: &mut Hit<'_>, mask: u64) -> Flow {
     let Some(thread) = thread::current() else { return Flow::Continue };
-    if actions::pending_mask(thread) & !mask != 0 {
+    pending::drop_ignored(thread, mask);
+    if pending::mask_of(thread) & !mask != 0 {
         skip(hit, Err(libc::EINTR));
         // SAFETY: the frame of this signal, complete.
-        unsafe { actions::deliver_pending(thread, hit.context, mask) };
+        unsafe { pending::deliver(thread, hit.context, mask) };
         return Flow::RipChanged;
     }
     if mask & PROTECTED_MASK != thread.blocked.load(Relaxed) {
         thread.begin_wait(mask);
-        hit.after = Some(|thread, _| thread.end_wait());
+        hit.after = Some(|thread, _, _| {
+            thread.end_wait();
+            true
+        });
     }
     Flow::Continue
 }
@@ -400,6 +417,7 @@ fn pselect(hit: &mut Hit<'_>, argument: u64) -> Flow {
         changed @ (Flow::RipChanged | Flow::Replaced) => changed,
         Flow::Continue => {
             if mask & PROTECTED_MASK != 0 {
+                hit.changed = Some((Reg::R9, argument));
                 hit.regs.r9 = mask_copy([mask_copy([mask & !PROTECTED_MASK, 0]), size]);
             }
             Flow::Continue
@@ -413,7 +431,7 @@ fn is_ignored(signal: i32) -> bool {
     match thread::current().filter(|thread| thread.borrower.load(Relaxed) == sys::getpid()) {
         Some(thread) if thread.borrower_defaults.load(Relaxed) & bit != 0 => false,
         Some(thread) if thread.borrower_ignores.load(Relaxed) & bit != 0 => true,
-        _ => actions::believed(signal).handler == 1,
+        _ => actions::is_ignored(signal),
     }
 }
 
@@ -445,6 +463,9 @@ fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
     // SAFETY: the frame of this signal.
     let mask = unsafe { (*hit.context).mask };
     let ours = sys::set_signal_mask((mask & !PROTECTED_MASK) | blocked);
+    if let Some(thread) = thread::existing() {
+        pending::hand_over(thread, blocked);
+    }
     let number = hit.regs.rax as i64;
     // A child that borrows our memory does not come back from here: the hit must not look unfinished to
     // the thread it borrowed from.

@@ -11,7 +11,7 @@ use crate::hit::consumer::{Consumer, EventRole};
 use crate::hit::ring::{self, Happened};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{asm, clock, process, ticks};
+use crate::hit::{asm, clock, defer, process, ticks};
 use crate::sys;
 use crate::trace::record::RecordBuf;
 use crate::trace::{EventHead, event_json, event_text};
@@ -313,16 +313,20 @@ pub fn write_stderr(bytes: &[u8]) {
     }
 }
 
-/// Writes a whole line; a full pipe is waited for, a broken one raises no SIGPIPE in the program.
+/// Writes a whole line; a full pipe is waited for, a broken one raises no SIGPIPE in the program, nor a full file
+/// SIGXFSZ.
 pub fn write_all(fd: i32, mut bytes: &[u8]) -> bool {
+    let aside = defer::count();
     while !bytes.is_empty() {
         match sys::write_raw(fd, bytes) {
             Ok(n) => bytes = &bytes[n..],
             Err(libc::EINTR) => {}
             Err(libc::EAGAIN) => wait_writable(fd),
             Err(errno) => {
-                if errno == libc::EPIPE {
-                    swallow_sigpipe();
+                match errno {
+                    libc::EPIPE => swallow(libc::SIGPIPE, aside),
+                    libc::EFBIG => swallow(libc::SIGXFSZ, aside),
+                    _ => {}
                 }
                 return false;
             }
@@ -337,9 +341,11 @@ fn wait_writable(fd: i32) {
     let _ = unsafe { sys::syscall3(libc::SYS_poll, &raw mut poll as usize, 1, 100) };
 }
 
-/// Takes back the SIGPIPE that our own write raised; it is blocked while a hit is handled.
-fn swallow_sigpipe() {
-    let set = sys::sigbit(libc::SIGPIPE);
+/// Takes back the signal that our own write raised: it is blocked while a hit is handled at a trap, and set
+/// aside where there is none.
+fn swallow(signal: i32, aside: usize) {
+    defer::drop_since(aside, signal);
+    let set = sys::sigbit(signal);
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: one mask, no siginfo, one timespec.
     let _ = unsafe {

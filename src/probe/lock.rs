@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
 use crate::hit::thread::{LibrarySection, PROTECTED_MASK};
-use crate::hit::{actions, asm, clock, process};
+use crate::hit::{asm, clock, pending, process};
 use crate::probe::Registry;
 use crate::sys;
 
@@ -106,7 +106,7 @@ fn hold<R>(rounds: u32, work: impl FnOnce() -> R) -> Result<R, Busy> {
         })
     };
     sys::set_signal_mask(mask);
-    actions::send_held_back();
+    pending::send_held_back();
     result
 }
 

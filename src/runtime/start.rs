@@ -13,7 +13,8 @@ use crate::config::{
 use crate::elf::{ElfFile, FileBytes, FileId, NoFiles};
 use crate::error::Refusal;
 use crate::hit::{
-    actions, asm, barrier, clock, consumer, gates as hit_gates, output, process, ring, shadow, thread,
+    actions, asm, barrier, clock, consumer, gates as hit_gates, output, pending, process, ring, shadow,
+    thread,
 };
 use crate::place::ObjectPattern;
 use crate::probe::{Maker, Registry, State, lock};
@@ -192,6 +193,7 @@ fn on_fork_child() {
     shadow::after_fork_drop();
     thread::after_fork();
     actions::after_fork();
+    pending::after_fork();
     consumer::reset_all();
     shadow::after_fork_count();
     files::forget_report();
