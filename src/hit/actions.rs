@@ -180,7 +180,7 @@ pub fn start(on_death: fn(i32)) {
 fn block_all() -> u64 {
     let inherited = sys::set_signal_mask(!0);
     if let Some(thread) = thread::current() {
-        thread.blocked.store(inherited & PROTECTED_MASK, Relaxed);
+        thread.set_mask(inherited);
     }
     inherited
 }
@@ -333,6 +333,8 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
     if let Some(thread) = thread {
         // SAFETY: the caller's promise.
         masks::wait_anew(thread, unsafe { &mut *context });
+        // SAFETY: the caller's promise.
+        thread.reconcile(unsafe { (*context).mask });
     }
     let blocked = thread.map_or(0, ThreadState::blocked_now);
     if blocked & bit != 0 {
@@ -464,7 +466,7 @@ impl HandlerCall {
         unsafe { *mask |= thread.map_or(0, |thread| thread.blocked.load(Relaxed)) };
         if let Some(thread) = thread {
             thread.end_wait();
-            thread.blocked.store(self.during & PROTECTED_MASK, Relaxed);
+            thread.set_mask(self.during);
         }
         sys::set_signal_mask(self.during & !PROTECTED_MASK);
         let alternate = if self.on_alternate { alternate_stack() } else { None };
@@ -499,7 +501,7 @@ impl HandlerCall {
         // Nothing of the program's runs between here and the return to it.
         sys::set_signal_mask(!PROTECTED_MASK);
         if let Some(thread) = thread {
-            thread.blocked.store(after & PROTECTED_MASK, Relaxed);
+            thread.set_mask(after);
         }
         after
     }

@@ -40,7 +40,7 @@ pub fn on_clone(hit: &mut Hit<'_>) -> Flow {
 }
 
 /// Back, in the child or in the parent.
-fn returned(thread: &ThreadState, step: &StepRecord, regs: &Regs) -> bool {
+fn returned(thread: &ThreadState, step: &StepRecord, regs: &mut Regs) -> bool {
     let in_child = regs.rax == 0;
     if !in_child {
         thread.settle_borrower();

@@ -211,7 +211,7 @@ unsafe fn deliver_up_to(
     }
     // SAFETY: the caller's promise.
     unsafe { (*context).mask = record.saved & !PROTECTED_MASK };
-    thread.blocked.store(record.saved & PROTECTED_MASK, Relaxed);
+    thread.set_mask(record.saved);
     if record.signal == 0 {
         return Delivered::Left(record.saved);
     }

@@ -47,7 +47,7 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
         return;
     }
     // SAFETY: the kernel's frame.
-    if unsafe { pending::hold_back(signal, info) } {
+    if unsafe { pending::hold_back(signal, info, context) } {
         return;
     }
     if synchronous && let Some(found) = detour::locate(rip).filter(|found| found.displaced) {

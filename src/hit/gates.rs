@@ -27,6 +27,9 @@ static ON_EXEC: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 /// Called at `_exit`.
 static ON_EXIT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
+/// Bytes of a `syscall` instruction.
+const SYSCALL_LEN: u64 = 2;
+
 /// What [`ON_EXEC`] holds.
 pub type ExecHook = fn(u64) -> u64;
 
@@ -181,8 +184,9 @@ fn change_action(signal: i32, before: &KernelSigaction, wanted: &KernelSigaction
         // The child's own kernel table, our tables untouched. Its protected signals stay ours until
         // it executes another program, which resets handlers anyway.
         if !actions::is_protected(signal) {
+            let allowed = KernelSigaction { mask: wanted.mask & !PROTECTED_MASK, ..*wanted };
             // SAFETY: what the program itself asked for.
-            unsafe { sys::sigaction(signal, Some(wanted)) }?;
+            unsafe { sys::sigaction(signal, Some(&allowed)) }?;
         } else if let Some(thread) = thread::current() {
             thread.lend();
             let bit = sys::sigbit(signal);
@@ -224,6 +228,9 @@ fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]) -> Flow {
     // SAFETY: the frame of this signal.
     let frame_mask = unsafe { &mut (*hit.context).mask };
     let thread = thread::current();
+    if let Some(thread) = thread {
+        thread.reconcile(*frame_mask);
+    }
     let blocked = thread.map_or(0, |thread| thread.blocked.load(Relaxed));
     let before = (*frame_mask & !PROTECTED_MASK) | blocked;
     let mut after = before;
@@ -246,7 +253,7 @@ fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]) -> Flow {
             thread.lend();
         }
         thread.end_wait();
-        thread.blocked.store(after & PROTECTED_MASK, SeqCst);
+        thread.set_mask(after);
         // SAFETY: the frame of this signal, complete.
         unsafe { pending::deliver(thread, hit.context, after) };
     }
@@ -286,11 +293,15 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
         // What is sent to the process from now on may come here, but not before the sigreturn: it would
         // be set aside behind the look that follows. No fault and no trap of ours happens until then.
         thread.begin_accept(wanted);
+        // SAFETY: the frame of this signal.
+        let own = unsafe { (*hit.context).mask } & !PROTECTED_MASK | thread.blocked.load(Relaxed);
+        thread.begin_wait(own);
         hit.after = Some(accepted);
         sys::set_signal_mask(!0);
     }
     let Some(taken) = pending::take(thread, wanted) else { return Flow::Continue };
     thread.accepts.store(0, Relaxed);
+    thread.end_wait();
     hit.after = None;
     sys::set_signal_mask(!PROTECTED_MASK);
     // SAFETY: a siginfo is 128 plain bytes.
@@ -302,8 +313,16 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
 }
 
 /// After the wait: a signal that another thread passed on shows the program what was sent.
-fn accepted(thread: &ThreadState, _: &StepRecord, regs: &Regs) -> bool {
+fn accepted(thread: &ThreadState, _: &StepRecord, regs: &mut Regs) -> bool {
     thread.accepts.store(0, Relaxed);
+    // Woken by a signal that another thread took, and gives back: no handler ran, which would end the wait.
+    let no_handler_ran = thread.waiting_mask().is_some();
+    thread.end_wait();
+    if no_handler_ran && regs.rax as i64 == -i64::from(libc::EINTR) {
+        regs.rax = libc::SYS_rt_sigtimedwait as u64;
+        regs.rip -= SYSCALL_LEN;
+        return true;
+    }
     show_what_was_sent(regs);
     true
 }
@@ -380,12 +399,17 @@ fn wait(hit: &mut Hit<'_>, mask: u64) -> Flow {
     let Some(thread) = thread::current() else { return Flow::Continue };
     pending::drop_ignored(thread, mask);
     if pending::mask_of(thread) & !mask != 0 {
+        let before = *hit.regs;
         skip(hit, Err(libc::EINTR));
         // SAFETY: the frame of this signal, complete.
-        unsafe { pending::deliver(thread, hit.context, mask) };
-        return Flow::RipChanged;
+        if unsafe { pending::deliver(thread, hit.context, mask) } {
+            return Flow::RipChanged;
+        }
+        *hit.regs = before;
     }
-    if mask & PROTECTED_MASK != thread.blocked.load(Relaxed) {
+    // SAFETY: the frame of this signal.
+    let own = unsafe { (*hit.context).mask } & !PROTECTED_MASK | thread.blocked.load(Relaxed);
+    if mask != own {
         thread.begin_wait(mask);
         hit.after = Some(|thread, _, _| {
             thread.end_wait();

@@ -103,11 +103,14 @@ unsafe fn enter(thread: &ThreadState, signal: i32, context: *mut SignalContext) 
     // SAFETY: the caller's promise; nobody else touches the frame.
     let context = unsafe { &mut *context };
     wait_anew(thread, context);
-    let during = thread.blocked_now() | (actions::believed(signal).mask & PROTECTED_MASK);
+    if !asm::is_in_shim(context.regs.rip) {
+        thread.reconcile(context.mask);
+    }
     context.mask |= thread.blocked.load(Relaxed);
     let in_force = thread.waiting_mask().unwrap_or(context.mask);
+    let during = in_force | actions::mask_during(&actions::believed(signal), signal);
     thread.end_wait();
-    thread.blocked.store(during, SeqCst);
+    thread.set_mask(during);
     in_force
 }
 
@@ -140,7 +143,7 @@ pub unsafe extern "C-unwind" fn leave_handler(context: *mut SignalContext) {
     unsafe { (*context).mask = mask & !PROTECTED_MASK };
     let Some(thread) = thread::current() else { return };
     settle(thread);
-    thread.blocked.store(mask & PROTECTED_MASK, SeqCst);
+    thread.set_mask(mask);
     // SAFETY: the caller's promise.
     unsafe { pending::deliver(thread, context, mask) };
 }

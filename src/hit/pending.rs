@@ -14,18 +14,20 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::STEP_OFFSET;
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
-use crate::hit::{defer, process};
+use crate::hit::{defer, masks, process};
 use crate::insn::SlotPc;
 use crate::regs::Memory;
 use crate::sys::{self, sigbit};
 
 /// Delivers what is pending for the thread and not blocked by `mask`, on top of `context`, as the kernel does
 /// before a system call returns: `mask` is in force, and the thread goes on with its own, which a call that
-/// waited had replaced. Our hits end before: a handler may leave by longjmp.
+/// waited had replaced. Our hits end before: a handler may leave by longjmp. Whether anything was delivered: another
+/// thread may take what is pending for the process.
 ///
 /// # Safety
 /// `context` is the frame of the signal being handled, complete but for this.
-pub unsafe fn deliver(thread: &'static ThreadState, context: *mut SignalContext, mut mask: u64) {
+pub unsafe fn deliver(thread: &'static ThreadState, context: *mut SignalContext, mut mask: u64) -> bool {
+    let mut any = false;
     // Inside a handler of a probe they wait for its end.
     while thread.running.load(Relaxed).is_null() && mask_of(thread) & !mask != 0 {
         let depth = thread.suspend();
@@ -35,10 +37,12 @@ pub unsafe fn deliver(thread: &'static ThreadState, context: *mut SignalContext,
         let delivered = unsafe { deliver_upon(thread, context, saved, mask) };
         thread.resume(depth);
         match delivered {
-            Delivered::Left(after) => mask = after,
-            Delivered::Nothing | Delivered::Dying => return,
+            Delivered::Left(after) => (mask, any) = (after, true),
+            Delivered::Nothing => break,
+            Delivered::Dying => return true,
         }
     }
+    any
 }
 
 enum Delivered {
@@ -97,7 +101,7 @@ pub fn drop_ignored(thread: &ThreadState, mask: u64) {
 fn set_mask(thread: &ThreadState, context: *mut SignalContext, mask: u64) {
     // SAFETY: the frame of the signal being handled; nobody else touches it.
     unsafe { (*context).mask = mask & !PROTECTED_MASK };
-    thread.blocked.store(mask & PROTECTED_MASK, Relaxed);
+    thread.set_mask(mask);
 }
 
 /// Gives what is pending to the kernel, which keeps it while the program becomes another one: there the signals
@@ -122,12 +126,33 @@ pub fn discard(signal: i32) {
     let _ = PROCESS_PENDING.take(sigbit(signal));
 }
 
+/// Whether the signal arrived in our own handler, behind the end of a hit that lets a system call wait: there it
+/// would not end the wait. It comes again when the handler has returned, and is not let in before.
+///
+/// # Safety
+/// `context` is the frame of this signal.
+unsafe fn put_off(thread: &ThreadState, signal: i32, info: &SignalInfo, context: *mut SignalContext) -> bool {
+    // SAFETY: the caller's promise; nobody else touches the frame.
+    let (rip, mask) = unsafe { ((*context).regs.rip, &mut (*context).mask) };
+    // The call itself is made in a slot.
+    if thread.waiting_mask().is_none() || !ThreadState::is_all(*mask) || slots::locate(rip).is_some() {
+        return false;
+    }
+    *mask |= sigbit(signal);
+    // Until then nothing may let it in: sigreturn does.
+    sys::set_signal_mask(!0);
+    // SAFETY: a siginfo the kernel gave us, to the thread itself.
+    let sent =
+        unsafe { sys::tgsigqueueinfo(sys::getpid(), sys::gettid(), signal, std::ptr::from_ref(info).cast()) };
+    sent.is_ok()
+}
+
 /// Holds back a fault signal or SIGTRAP that somebody sent while our own code was at work in this
 /// thread: like every other signal it is delivered when that is done. Whether it was such a one.
 ///
 /// # Safety
 /// `info` and `context` are this signal's.
-pub unsafe fn hold_back(signal: i32, info: *mut SignalInfo) -> bool {
+pub unsafe fn hold_back(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) -> bool {
     // SAFETY: the caller's promise.
     let info = unsafe { &mut *info };
     info.restore();
@@ -136,6 +161,8 @@ pub unsafe fn hold_back(signal: i32, info: *mut SignalInfo) -> bool {
             pend(thread, signal, info);
             true
         }
+        // SAFETY: the caller's promise.
+        Some(thread) if !info.is_synchronous() => unsafe { put_off(thread, signal, info, context) },
         _ => false,
     }
 }
@@ -272,8 +299,14 @@ pub unsafe fn end_hit(thread: &'static ThreadState, context: *mut SignalContext)
     let _ = defer::give_back(thread);
     // SAFETY: the caller's promise.
     let (rip, mask) = unsafe { ((*context).regs.rip, (*context).mask) };
-    // Between two traps the second one does it, with the mask that is the program's.
-    if !slots::locate(rip).is_some_and(|found| found.stepping) {
+    // Between two traps the second one does it, with the mask that is the program's. But before a system call that
+    // waits: that goes through its gate again, which finds something pending.
+    if slots::locate(rip).is_some_and(|found| found.stepping) {
+        if own_pending(thread) & !thread.blocked_now() != 0 {
+            // SAFETY: the caller's promise; nobody else touches the frame.
+            masks::wait_anew(thread, unsafe { &mut *context });
+        }
+    } else {
         let mask = (mask & !PROTECTED_MASK) | thread.blocked_now();
         // SAFETY: the caller's promise.
         unsafe { deliver(thread, context, mask) };

@@ -38,7 +38,7 @@ const WAITING: u64 = sys::sigbit(libc::SIGKILL);
 
 /// What a gate does after its system call returned. Whether that was the step's end: a call that returns
 /// twice, in a child that uses this thread's state and here, ends with the second.
-pub type AfterCall = fn(&ThreadState, &StepRecord, &Regs) -> bool;
+pub type AfterCall = fn(&ThreadState, &StepRecord, &mut Regs) -> bool;
 
 /// The registers that a gate may change: those that carry a mask, or clone3's arguments.
 const CHANGED: [Reg; 4] = [Reg::Rdi, Reg::R8, Reg::R9, Reg::R10];
@@ -111,6 +111,8 @@ pub struct ThreadState {
     pub fault_address: AtomicU64,
     /// Which of the protected signals the program believes blocked (kernel mask bits).
     pub blocked: AtomicU64,
+    /// The rest of the thread's mask when `blocked` was last set.
+    beside_blocked: AtomicU64,
     /// While a system call waits with a mask of its own (sigsuspend and its kin): that mask, with [`WAITING`].
     pub waiting: AtomicU64,
     /// Which of them it waits for in sigwait and its kin. Cleared by whoever sends it one.
@@ -120,6 +122,7 @@ pub struct ThreadState {
     pub borrower: AtomicI32,
     /// The parent's own `blocked` meanwhile.
     pub lender_blocked: AtomicU64,
+    lender_beside_blocked: AtomicU64,
     /// Which protected signals the child set to default.
     pub borrower_defaults: AtomicU64,
     /// And which to ignore.
@@ -379,6 +382,7 @@ impl ThreadState {
     pub fn settle_borrower(&self) {
         if self.borrower.load(Relaxed) != 0 && !process::is_borrowed() {
             self.blocked.store(self.lender_blocked.load(Relaxed), Relaxed);
+            self.beside_blocked.store(self.lender_beside_blocked.load(Relaxed), Relaxed);
             let pending = self.lender_pending.load(Relaxed);
             if pending != 0 {
                 // SAFETY: this thread's own cells.
@@ -395,6 +399,7 @@ impl ThreadState {
         let pid = sys::getpid();
         if self.borrower.swap(pid, Relaxed) != pid {
             self.lender_blocked.store(self.blocked.load(Relaxed), Relaxed);
+            self.lender_beside_blocked.store(self.beside_blocked.load(Relaxed), Relaxed);
             let pending = self.pending.load(Relaxed) & !defer::ASIDE;
             self.lender_pending.store(pending, Relaxed);
             if pending != 0 {
@@ -404,6 +409,33 @@ impl ThreadState {
             }
             self.borrower_defaults.store(0, Relaxed);
             self.borrower_ignores.store(0, Relaxed);
+        }
+    }
+
+    /// The thread's mask, as the program sees it.
+    pub fn set_mask(&self, mask: u64) {
+        self.beside_blocked.store(mask & !PROTECTED_MASK, Relaxed);
+        self.blocked.store(mask & PROTECTED_MASK, SeqCst);
+    }
+
+    /// Whether `mask` blocks every signal but ours, as it does while our own code is at work.
+    #[must_use]
+    pub const fn is_all(mask: u64) -> bool {
+        const UNBLOCKABLE: u64 = sys::sigbit(libc::SIGKILL) | sys::sigbit(libc::SIGSTOP);
+        mask | UNBLOCKABLE | PROTECTED_MASK == u64::MAX
+    }
+
+    /// `mask` is what the kernel says. Where the program has changed the rest of it by system calls of its own
+    /// (Go does), it has let our five through as well: one that blocked them there would not get any. To be
+    /// asked where the thread runs the program's code.
+    pub fn reconcile(&self, mask: u64) {
+        const UNBLOCKABLE: u64 = sys::sigbit(libc::SIGKILL) | sys::sigbit(libc::SIGSTOP);
+        const NOT_OURS: u64 = !(PROTECTED_MASK | UNBLOCKABLE);
+        if self.blocked.load(Relaxed) == 0 || self.waiting.load(Relaxed) != 0 {
+            return;
+        }
+        if !Self::is_all(mask) && (mask ^ self.beside_blocked.load(Relaxed)) & NOT_OURS != 0 {
+            self.set_mask(mask & !PROTECTED_MASK);
         }
     }
 

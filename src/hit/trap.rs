@@ -119,7 +119,7 @@ pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, cont
     }
     // SAFETY: the kernel's frame and arguments, passed on.
     unsafe {
-        if !pending::hold_back(signal, info) {
+        if !pending::hold_back(signal, info, context) {
             actions::deliver(signal, info, context);
         }
     }
