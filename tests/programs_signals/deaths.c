@@ -119,10 +119,10 @@ static void profiler(void)
 }
 static void file_size(void)
 {
-	struct rlimit none = { 0, 0 };
-	setrlimit(RLIMIT_FSIZE, &none);
+	struct rlimit most = { 1 << 24, 1 << 24 };
+	setrlimit(RLIMIT_FSIZE, &most);
 	FILE *file = tmpfile();
-	write(fileno(file), "x", 1);
+	pwrite(fileno(file), "x", 1, 1 << 24);
 }
 static void forbid(unsigned answer)
 {
