@@ -242,6 +242,25 @@ pub fn give_back(thread: &ThreadState) -> Option<u64> {
     mask
 }
 
+/// Takes back a signal that a call of our own has raised in this thread: the last one of its number that was set
+/// aside. False: there is none.
+pub fn take_back(signal: i32) -> bool {
+    let Some(thread) = thread::existing() else { return false };
+    let tid = sys::gettid();
+    for at in (0..thread.aside.len()).rev() {
+        // SAFETY: the owning thread's cell; what is set aside has blocked all signals.
+        let records = unsafe { &mut *thread.aside.records.get() };
+        if let Some(record) = records.get_mut(at)
+            && (record.signal, record.tid) == (signal, tid)
+        {
+            // The mask remains to be restored.
+            record.signal = 0;
+            return true;
+        }
+    }
+    false
+}
+
 fn send_again(record: &Record) {
     if record.signal == 0 {
         return;
