@@ -223,7 +223,7 @@ mod places {
             std::fs::read_to_string(dir.join("SUMMARY")).unwrap_or_else(|why| panic!("{why}\n{outcome}"));
         let summary: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(summary["probes"][0]["hits"], 201, "{summary}");
-        assert_eq!(summary["probes"][0]["method"], "jump", "{summary}");
+        assert_eq!(summary["probes"][0]["state"], "armed", "{summary}");
         assert_eq!(summary["exe"], program.display().to_string());
     }
 

@@ -52,7 +52,7 @@ fn libc() -> Finding {
 
 fn proc() -> Finding {
     if read("/proc/self/maps").is_none_or(|maps| maps.is_empty()) {
-        let advice = "Mount it (mount -t proc proc /proc): code is made writable to be changed instead, \
+        let advice = "Mount it (mount -t proc proc /proc): probes stay breakpoints, code is made writable to be changed, \
                       threads that block SIGTRAP go unseen, and the program's file is guessed from its name.";
         return Finding::warning("proc", "/proc is not mounted, or not readable", advice);
     }
