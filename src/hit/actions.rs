@@ -243,6 +243,21 @@ pub fn kernel_action(signal: i32, wanted: &KernelSigaction) -> KernelSigaction {
     action
 }
 
+/// A handler of ours could not take itself away any more: signals that would kill get their default back, but for those
+/// that we need. Where `no_return`, no handler returns either, and only SIGTRAP is left, for the process's end.
+pub fn give_back_defaults(no_return: bool) {
+    for signal in
+        (1..SIGNALS as i32).filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGTRAP))
+    {
+        let is_ours = if is_protected(signal) { no_return } else { is_fatal_by_default(signal) };
+        if believed(signal).handler == SIG_DFL && is_ours {
+            let default = KernelSigaction { flags: SA_RESTORER, ..KernelSigaction::default() };
+            // SAFETY: SIG_DFL.
+            let _ = unsafe { sys::sigaction(signal, Some(&default)) };
+        }
+    }
+}
+
 /// The kernel's registration of a protected signal follows the program's flags.
 pub fn refresh_protected(signal: i32) {
     let ours = protected_action(signal, &believed(signal));
@@ -299,7 +314,14 @@ unsafe fn die(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     }
     let default = KernelSigaction { flags: SA_RESTORER, ..KernelSigaction::default() };
     // SAFETY: SIG_DFL.
-    let _ = unsafe { sys::sigaction(signal, Some(&default)) };
+    let reset = unsafe { sys::sigaction(signal, Some(&default)) };
+    // SAFETY: the caller's promise.
+    if reset.is_err() && unsafe { (*info).is_synchronous() } {
+        // A filter forbids it. A fault that is blocked when it happens again kills, handler or not.
+        // SAFETY: the caller's frame.
+        unsafe { (*context).mask |= sigbit(signal) };
+        return;
+    }
     // SAFETY: the caller's frame.
     unsafe { (*context).mask &= !sigbit(signal) };
     // Not here: when our handler returns, at the program's own instruction.

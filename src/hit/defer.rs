@@ -233,18 +233,24 @@ pub fn count() -> usize {
     thread::existing().map_or(0, |thread| thread.aside.len())
 }
 
-/// Drops what of `signal` was set aside since there were `before`: our own doing. The mask that was in force then
-/// comes back with it all the same.
-pub fn drop_since(before: usize, signal: i32) {
-    let Some(thread) = thread::existing() else { return };
+/// Drops what of `signal` was set aside for the calling thread since there were `before`: a call of our own has
+/// raised it. The mask that was in force then comes back with it all the same. False: there is none.
+pub fn drop_since(before: usize, signal: i32) -> bool {
+    let Some(thread) = thread::existing() else { return false };
+    let tid = sys::gettid();
+    let mut found = false;
     // Signals are blocked since the first was set aside; where there is none, nothing is done.
     for at in before..thread.aside.len() {
         // SAFETY: the owning thread's cell, signals blocked.
         let records = unsafe { &mut *thread.aside.records.get() };
-        if let Some(record) = records.get_mut(at).filter(|record| record.signal == signal) {
+        if let Some(record) = records.get_mut(at)
+            && (record.signal, record.tid) == (signal, tid)
+        {
             record.signal = 0;
+            found = true;
         }
     }
+    found
 }
 
 /// Where a hit ends in another way than by [`finish`]: sends again what was set aside. Asynchronous

@@ -10,7 +10,7 @@ use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::{actions, asm, defer, pending, process, ring, trap};
+use crate::hit::{actions, asm, defer, pending, process, ring, ticks, trap};
 use crate::insn::slot::SlotPc;
 
 /// The kernel calls this for the fault signals.
@@ -27,6 +27,16 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
     // SAFETY: the kernel's frame.
     if signal == libc::SIGSEGV && code == SI_KERNEL && unsafe { trap::take_breakpoint(context) } {
         return;
+    }
+    /// A general-protection fault.
+    const VECTOR_PROTECTION: u64 = 13;
+    // SAFETY: the kernel's frame.
+    if signal == libc::SIGSEGV && code == SI_KERNEL && unsafe { (*context).trap_number } == VECTOR_PROTECTION
+    {
+        // SAFETY: the kernel's frame, which nobody else touches.
+        if ticks::emulate(unsafe { &mut (*context).regs }) {
+            return;
+        }
     }
     // A trap inside a jump, of whoever runs there: it is no fault, also of a user's handler.
     // SAFETY: the kernel's frame.

@@ -12,7 +12,7 @@ use crate::hit::frame::SignalInfo;
 use crate::hit::memory::SafeMemory;
 use crate::hit::thread::{self, PROTECTED_MASK, StepRecord, ThreadState};
 use crate::hit::trap::Hit;
-use crate::hit::{asm, clones, output, pending, process};
+use crate::hit::{asm, clones, output, pending, process, restrict, seccomp};
 use crate::regs::{Memory, Reg, Regs};
 use crate::sys::{self, KernelSigaction, SIGSET_SIZE, SysResult};
 
@@ -69,7 +69,14 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
     }
     let regs = &hit.regs;
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    match regs.rax as i64 {
+    let number = regs.rax as i64;
+    // What a filter of the program's forbids, the kernel itself shall answer.
+    if !matches!(number, libc::SYS_exit | libc::SYS_exit_group)
+        && !seccomp::allows(number, &args.map(|arg| arg as usize))
+    {
+        return Flow::Continue;
+    }
+    match number {
         libc::SYS_rt_sigaction => sigaction(hit, args),
         libc::SYS_rt_sigprocmask => sigprocmask(hit, args),
         libc::SYS_rt_sigpending => sigpending(hit, args),
@@ -85,7 +92,7 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             if let Some(thread) = thread::existing() {
                 thread.comm_known.store(false, Relaxed);
             }
-            Flow::Continue
+            restrict::on_prctl(hit, args)
         }
         libc::SYS_vfork | libc::SYS_clone | libc::SYS_clone3 => clones::on_clone(hit),
         libc::SYS_exit_group => on_exit(hit),
@@ -96,6 +103,10 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             {
                 thread.stack.end();
             }
+            if !process::is_borrowed() && restrict::is_last_thread() {
+                report();
+            }
+            restrict::end_here(number, args[0]);
             Flow::Continue
         }
         libc::SYS_close => close(hit, args[0]),
@@ -106,24 +117,29 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             }
             Flow::Continue
         }
-        _ => Flow::Continue,
+        _ => restrict::on_call(hit, number, args),
     }
 }
 
 /// An internal consumer on `_exit`: the process ends, unless it is a child that borrows our memory.
-pub fn on_exit(_hit: &mut Hit<'_>) -> Flow {
+pub fn on_exit(hit: &mut Hit<'_>) -> Flow {
     if !process::is_borrowed() {
-        let hook = ON_EXIT.load(Acquire);
-        if !hook.is_null() {
-            // SAFETY: stored from a fn() in start().
-            unsafe { std::mem::transmute::<*mut (), fn()>(hook)() };
-        }
+        report();
     }
+    restrict::end_here(libc::SYS_exit_group, hit.regs.rdi);
     Flow::Continue
 }
 
+fn report() {
+    let hook = ON_EXIT.load(Acquire);
+    if !hook.is_null() {
+        // SAFETY: stored from a fn() in start().
+        unsafe { std::mem::transmute::<*mut (), fn()>(hook)() };
+    }
+}
+
 /// Skips the system call: its result, the registers it clobbers, the next instruction.
-fn skip(hit: &mut Hit<'_>, result: SysResult) -> Flow {
+pub(super) fn skip(hit: &mut Hit<'_>, result: SysResult) -> Flow {
     let next = hit.point.next();
     hit.regs.rax = match result {
         Ok(value) => value as u64,

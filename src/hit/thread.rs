@@ -11,6 +11,7 @@ use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
 use crate::hit::ring::Cursor;
+use crate::hit::seccomp::{self, Filter};
 use crate::hit::shadow::OwnStack;
 use crate::hit::{alone, asm, barrier, process};
 use crate::regs::{Reg, Regs};
@@ -152,6 +153,8 @@ pub struct ThreadState {
     resumed: [AtomicU64; 2],
     /// The last fault in [`asm::uprobe_safe_copy`].
     pub copy_fault: UnsafeCell<CopyFault>,
+    /// The seccomp filters the thread has, newest first (see [`seccomp`]).
+    pub filters: AtomicPtr<Filter>,
     /// The thread's name.
     pub comm: UnsafeCell<[u8; 16]>,
     /// The event being made.
@@ -260,6 +263,14 @@ fn take(state: &ThreadState, from: i32, to: i32) -> bool {
     state.tid.load(Relaxed) == from && state.tid.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
 }
 
+/// Makes states for threads that are still to come: later there may be no memory. Signal-safe.
+pub fn provide() {
+    const WANTED: usize = 64;
+    let is_free = |state: &&ThreadState| state.tid.load(Relaxed) == 0;
+    while all().filter(is_free).count() < WANTED && grow().is_some() {}
+    all().filter(is_free).for_each(|state| state.cells.prepare());
+}
+
 fn grow() -> Option<()> {
     let chunk = sys::map_anonymous(std::mem::size_of::<Chunk>()).ok()? as *mut Chunk;
     let mut head = CHUNKS.load(Acquire);
@@ -308,6 +319,7 @@ impl ThreadState {
         self.pending.store(0, Relaxed);
         self.aside.clear();
         self.comm_known.store(false, Relaxed);
+        self.filters.store(seccomp::inherited(), Release);
         self.cursor.rename();
         self.stack.reset();
         for step in &self.steps {

@@ -56,8 +56,18 @@ const EXE_LINK: &CStr = c"/proc/self/exe";
 fn exe_path() -> PathBuf {
     let mut buffer = [0_u8; 4096];
     sys::readlink(EXE_LINK, &mut buffer)
-        .map(|bytes| PathBuf::from(OsStr::from_bytes(bytes)))
-        .unwrap_or_default()
+        .map_or_else(|_| executed_path(), |bytes| PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+/// The name the program was executed by: where there is no /proc the best there is.
+fn executed_path() -> PathBuf {
+    // SAFETY: reads the auxiliary vector.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if name.is_null() {
+        return PathBuf::new();
+    }
+    // SAFETY: a terminated string the kernel put on the stack.
+    PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(name) }.to_bytes()))
 }
 
 fn id_of(path: &Path) -> Option<FileId> {
@@ -66,9 +76,10 @@ fn id_of(path: &Path) -> Option<FileId> {
     Some(FileId { dev: id.dev, ino: id.ino })
 }
 
-/// The loaded objects that have a file, the program first.
+/// The loaded objects that have a file, the program first. One of those `before` is what it was where nobody can
+/// ask any more: in another root, or without /proc, the names lead nowhere.
 #[must_use]
-pub fn list_modules() -> Vec<Module> {
+pub fn list_modules(before: &[Module]) -> Vec<Module> {
     let own = list_modules as *const () as u64;
     let mut modules = Vec::new();
     let mut index = 0;
@@ -84,13 +95,26 @@ pub fn list_modules() -> Vec<Module> {
             high = high.max(start + segment.len() as u64);
         }
         let path = if is_exe { exe_path() } else { PathBuf::from(object.name()) };
-        let id = if is_exe { id_of(Path::new("/proc/self/exe")) } else { id_of(&path) };
-        if let (Some(id), true) = (id, low < high) {
-            let is_own = (low..high).contains(&own);
-            modules.push(Module { path, id, bias: LoadBias(bias), low, high, is_exe, is_own });
+        let link = if is_exe { id_of(Path::new("/proc/self/exe")) } else { None };
+        let of_before = || {
+            before.iter().find(|known| {
+                (known.bias, known.low, known.high) == (LoadBias(bias), low, high)
+                    && (is_exe || known.path == path)
+            })
+        };
+        // What the program's name leads to may be another file by now.
+        let known = if is_exe && link.is_none() { of_before() } else { None };
+        match known.map(|known| known.id).or(link).or_else(|| id_of(&path)) {
+            _ if low >= high => {}
+            Some(id) => {
+                let path = known.map_or(path, |known| known.path.clone());
+                let is_own = (low..high).contains(&own);
+                modules.push(Module { path, id, bias: LoadBias(bias), low, high, is_exe, is_own });
+            }
+            None => modules.extend(of_before().cloned()),
         }
     });
-    modules.extend(other_namespaces(&modules));
+    modules.extend(other_namespaces(&modules, before));
     modules
 }
 
@@ -116,7 +140,7 @@ struct RDebug {
 
 /// Objects of dlmopen's namespaces, which dl_iterate_phdr shows only to callers inside them. Read while
 /// the linker waits for us or with unmapping held back.
-fn other_namespaces(known: &[Module]) -> Vec<Module> {
+fn other_namespaces(known: &[Module], before: &[Module]) -> Vec<Module> {
     let mut found = Vec::new();
     // SAFETY: a lookup by name.
     let debug = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_r_debug".as_ptr()) }.cast::<RDebug>();
@@ -136,7 +160,10 @@ fn other_namespaces(known: &[Module]) -> Vec<Module> {
             }
             // SAFETY: a terminated string of the linker's.
             let name = unsafe { CStr::from_ptr(object.name) }.to_bytes();
-            found.extend(module_of(Path::new(OsStr::from_bytes(name)), object.bias));
+            let path = Path::new(OsStr::from_bytes(name));
+            let known =
+                || before.iter().find(|known| known.bias.0 == object.bias && known.path == path).cloned();
+            found.extend(module_of(path, object.bias).or_else(known));
         }
         namespace = debug.next;
     }

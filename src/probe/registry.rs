@@ -9,6 +9,7 @@ use crate::error::{NotOptimized, Refusal};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
 use crate::hit::detour::Detour;
+use crate::hit::point;
 use crate::place::Place;
 use crate::probe::commit::publish_address;
 use crate::probe::frames;
@@ -51,7 +52,7 @@ impl Registry {
     /// An empty registry, with the way to write text opened.
     #[must_use]
     pub fn new() -> Self {
-        let modules = list_modules();
+        let modules = list_modules(&[]);
         frames::publish(&modules);
         Self {
             modules,
@@ -105,7 +106,7 @@ impl Registry {
     /// where a probe waits for that.
     pub fn objects_mapped(&mut self, on_relocated: InternalHandler) {
         let before = std::mem::take(&mut self.modules);
-        let now = list_modules();
+        let now = list_modules(&before);
         self.retry(|_| true);
         self.unrelocated = now.into_iter().filter(|module| !before.contains(module)).collect();
         self.modules = before;
@@ -155,7 +156,7 @@ impl Registry {
     fn bring_in_line(&mut self, first_new: usize) {
         let this = &mut *self;
         with_objects_held(|| {
-            let modules = list_modules();
+            let modules = list_modules(&this.modules);
             let is_same = this.modules == modules;
             let (request, instance) = if is_same { (first_new, this.instances.len()) } else { (0, 0) };
             this.forget_unmapped(&modules);
@@ -272,6 +273,34 @@ impl Registry {
         refused
     }
 
+    /// Takes every breakpoint out of the text but those at `kept`: a thread that meets one could not go on. What jumps
+    /// stays. How many of the user's places that were.
+    pub fn disarm_breakpoints(&mut self, kept: &[u64]) -> usize {
+        let mut gone = Vec::new();
+        for point in point::all() {
+            let is_breakpoint = point.armed.load(Relaxed) && !point.optimized.load(Relaxed);
+            if is_breakpoint
+                && !kept.contains(&point.at)
+                && self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok()
+            {
+                point.armed.store(false, SeqCst);
+                gone.push(point.at);
+            }
+        }
+        gone.sort_unstable();
+        let mut places = 0;
+        for instance in self.instances.iter_mut().flatten() {
+            let before = instance.points.len();
+            instance.points.retain(|point| gone.binary_search(&point.at).is_err());
+            if instance.points.len() < before && instance.points.is_empty() {
+                instance.refusal = Some(Refusal::NoSigreturn);
+                instance.is_idle = true;
+                places += 1;
+            }
+        }
+        places
+    }
+
     /// The parsed file of a module; parsed once.
     pub fn file(&mut self, module: &Module) -> Result<Rc<ElfFile>, Refusal> {
         use crate::elf::FileSource;
@@ -283,8 +312,9 @@ impl Registry {
                     why: "can't be read".to_owned(),
                 };
                 let link = std::path::Path::new("/proc/self/exe");
-                let path = if module.is_exe { link } else { &module.path };
-                let bytes = crate::probe::MappedFiles.open(path).ok_or_else(unreadable)?;
+                let linked = if module.is_exe { crate::probe::MappedFiles.open(link) } else { None };
+                let bytes = linked.or_else(|| crate::probe::MappedFiles.open(&module.path));
+                let bytes = bytes.ok_or_else(unreadable)?;
                 if bytes.id() != module.id {
                     return Err(unreadable());
                 }
@@ -315,7 +345,7 @@ impl Registry {
     pub fn place_of(&mut self, at: u64) -> Result<Place, Refusal> {
         use crate::addr::RuntimeAddr;
         use crate::place::{ObjectPattern, Target};
-        self.modules = list_modules();
+        self.modules = list_modules(&self.modules);
         frames::publish(&self.modules);
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let module = module.ok_or(Refusal::NotExecutable { offset: at })?;

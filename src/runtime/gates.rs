@@ -11,6 +11,7 @@ use crate::elf::{self, ElfFile};
 use crate::hit::consumer::InternalHandler;
 use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
 use crate::hit::output;
+use crate::hit::restrict::RESTRICTING;
 use crate::insn;
 use crate::probe::{Module, Registry};
 use crate::runtime::messages::{Level, say};
@@ -29,6 +30,8 @@ pub struct Gates {
     blocking: Vec<u64>,
     /// All others: address, system call.
     others: Vec<(u64, i64)>,
+    /// Those of all where the process or a thread ends.
+    pub ends: Vec<u64>,
     exit: Option<u64>,
     by_number: Option<u64>,
 }
@@ -47,6 +50,7 @@ pub fn find(registry: &mut Registry) -> Gates {
         }
     };
     let mut gated = GATED.to_vec();
+    gated.extend(RESTRICTING);
     if output::has_guarded() {
         gated.extend(GATED_FOR_DESCRIPTORS);
     }
@@ -62,6 +66,7 @@ pub fn find(registry: &mut Registry) -> Gates {
             gates.others.push((at, number));
         }
     }
+    gates.ends.extend(thread_ends(&libc, &file).chain(gates.exit));
     gates.others.extend(thread_ends(&libc, &file).map(|at| (at, libc::SYS_exit)));
     if gates.exit.is_none() {
         say(Level::Warn, "no report at _exit: libc has no such symbol");

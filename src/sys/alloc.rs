@@ -9,6 +9,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use super::call::{map_anonymous, munmap};
+use super::reserve;
 
 /// Smallest class in bytes; a free block holds the next pointer.
 const MIN_CLASS_BITS: u32 = 4;
@@ -89,8 +90,10 @@ fn cut(size: usize) -> *mut u8 {
         match BUMP.compare_exchange(old as u64, (chunk + 16) as u64, AcqRel, Acquire) {
             Ok(_) => old = chunk + 16,
             Err(now) => {
-                // SAFETY: nobody has seen this chunk.
-                let _ = unsafe { munmap(chunk, CHUNK) };
+                if !reserve::contains(chunk) {
+                    // SAFETY: nobody has seen this chunk.
+                    let _ = unsafe { munmap(chunk, CHUNK) };
+                }
                 old = now as usize;
             }
         }
@@ -99,7 +102,7 @@ fn cut(size: usize) -> *mut u8 {
 
 /// CHUNK bytes aligned to CHUNK.
 fn map_chunk() -> Option<usize> {
-    let base = map_anonymous(2 * CHUNK).ok()?;
+    let Ok(base) = map_anonymous(2 * CHUNK) else { return reserve::take(CHUNK, CHUNK) };
     let chunk = (base + CHUNK - 1) & !(CHUNK - 1);
     if chunk > base {
         // SAFETY: the unused front of our fresh mapping.
@@ -124,7 +127,8 @@ unsafe impl GlobalAlloc for Allocator {
             }
             // Pages are enough alignment for everything std asks for.
             None if layout.align() <= 4096 => {
-                map_anonymous(layout.size()).map_or(std::ptr::null_mut(), |a| a as *mut u8)
+                let block = map_anonymous(layout.size()).ok().or_else(|| reserve::take(layout.size(), 4096));
+                block.map_or(std::ptr::null_mut(), |a| a as *mut u8)
             }
             None => std::ptr::null_mut(),
         }
@@ -133,6 +137,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match class_of(layout) {
             Some(class) => push(class, block),
+            None if reserve::contains(block as usize) => {}
             // SAFETY: a mapping of our own, given back by its one owner.
             None => drop(unsafe { munmap(block as usize, layout.size()) }),
         }
@@ -144,7 +149,7 @@ unsafe impl GlobalAlloc for Allocator {
         };
         match (class_of(layout), class_of(new)) {
             (Some(old), Some(wanted)) if old == wanted => block,
-            (None, None) => {
+            (None, None) if !reserve::contains(block as usize) => {
                 // SAFETY: a mapping of our own; MREMAP_MAYMOVE keeps the contents.
                 let moved = unsafe {
                     super::call::syscall4(
@@ -155,19 +160,11 @@ unsafe impl GlobalAlloc for Allocator {
                         libc::MREMAP_MAYMOVE as usize,
                     )
                 };
-                moved.map_or(std::ptr::null_mut(), |a| a as *mut u8)
+                // SAFETY: the caller's promise.
+                moved.map_or_else(|_| unsafe { self.copy(block, layout, new) }, |a| a as *mut u8)
             }
-            _ => {
-                // SAFETY: a fresh block, then both are valid for the smaller size.
-                unsafe {
-                    let fresh = self.alloc(new);
-                    if !fresh.is_null() {
-                        std::ptr::copy_nonoverlapping(block, fresh, layout.size().min(new_size));
-                        self.dealloc(block, layout);
-                    }
-                    fresh
-                }
-            }
+            // SAFETY: the caller's promise.
+            _ => unsafe { self.copy(block, layout, new) },
         }
     }
 
@@ -179,6 +176,24 @@ unsafe impl GlobalAlloc for Allocator {
                 std::ptr::write_bytes(block, 0, layout.size());
             }
             block
+        }
+    }
+}
+
+impl Allocator {
+    /// A block of another size with the same contents, instead of this one.
+    ///
+    /// # Safety
+    /// As for `realloc`.
+    unsafe fn copy(&self, block: *mut u8, layout: Layout, new: Layout) -> *mut u8 {
+        // SAFETY: a fresh block, then both are valid for the smaller size.
+        unsafe {
+            let fresh = self.alloc(new);
+            if !fresh.is_null() {
+                std::ptr::copy_nonoverlapping(block, fresh, layout.size().min(new.size()));
+                self.dealloc(block, layout);
+            }
+            fresh
         }
     }
 }

@@ -8,12 +8,13 @@ mod call;
 mod file;
 mod high;
 mod map;
+pub mod reserve;
 mod string;
 mod tasks;
 
 pub use alloc::Allocator;
 pub use call::*;
 pub use file::{Fd, FileId, Mapping, file_id, map_stack, read_whole, stat_raw, write_raw};
-pub use high::{move_out_of_reach, with_more_descriptors};
+pub use high::{descriptors_are_scarce, move_out_of_reach, with_more_descriptors};
 pub use map::FixedHashMap;
 pub use tasks::{blocked_signals, main_thread_has_ended, thread_ids};
