@@ -194,7 +194,7 @@ fn number_of(file: &ElfFile, base: LinkAddr, text: &[u8], at: usize, gated: &[i6
 /// keeps a number there that a function needs twice, as the helpers of aio and of getaddrinfo_a do that
 /// block all signals around pthread_create.
 fn number_in_register(file: &ElfFile, base: LinkAddr, text: &[u8], at: usize, gated: &[i64]) -> Option<i64> {
-    const WINDOW: usize = 16;
+    const WINDOW: usize = 64;
     let window = text.get(at.saturating_sub(WINDOW)..at)?;
     window.windows(2).find(|pair| is_mov_to_eax(pair))?;
     let site = base.add(at as u64);

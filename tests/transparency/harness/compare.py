@@ -1,10 +1,10 @@
 """A case bare and probed: what differs, and whether it ever does so without us."""
 
-import copy
+import shutil
 from dataclasses import dataclass, field
 
 from .case import Place
-from .probes import Armed
+from .probes import Armed, Tally
 
 # A verdict that differs counts only if it was not seen in any of so many bare runs.
 BARE_RUNS = 3
@@ -18,7 +18,7 @@ class Result:
     flaky: list = field(default_factory=list)  # the same, but seen bare too
     bare_seconds: float = 0.0
     probed_seconds: float = 0.0
-    armed: Armed = None
+    armed: object = field(default_factory=Tally)
 
 
 def compare(case, library, scratch):
@@ -27,9 +27,14 @@ def compare(case, library, scratch):
     directory = scratch / case.name.replace("/", "_")
 
     def run(kind, probes):
-        place = Place(directory / kind, dict(probes), case.timeout)
+        # The same name for each run: it is in what compilers and others write. Kept under its own.
+        place = Place(directory / "run", dict(probes), case.timeout)
         place.clear()
-        verdicts = case.run(place)
+        try:
+            verdicts = case.run(place)
+        finally:
+            shutil.rmtree(directory / kind, ignore_errors=True)
+            place.directory.rename(directory / kind)
         return verdicts, place.seconds
 
     bare, result.bare_seconds = run("bare", {})
@@ -61,4 +66,4 @@ def _differing(seen, probed):
         verdicts, verdict = seen.get(name, {None}), probed.get(name)
         if verdict not in verdicts:
             found.append((name, sorted(map(str, verdicts)), verdict))
-    return copy.copy(found)
+    return found

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 
 LD = "ld-linux-x86-64.so.2"
@@ -37,6 +39,7 @@ class Library:
     def _learn(self, directory):
         """Arms everything in a program that does nothing, and in one that has libm too."""
         for program in (["/bin/true"], ["/usr/bin/awk", "BEGIN { print sin(1) }"]):
+            shutil.rmtree(directory, ignore_errors=True)
             armed = Armed(self, directory)
             subprocess.run(program, env={**os.environ, **armed.environment}, check=True, capture_output=True)
             for file in directory.glob("*.json"):
@@ -56,13 +59,29 @@ class Library:
             self.entries.append(f"{soname}:{probe['symbol']}")
 
 
-class Armed:
+@dataclass
+class Tally:
+    """What the processes of a run reported, together."""
+
+    processes: int = 0
+    armed: int = 0  # the most in one process
+    hits: int = 0
+    nmissed: int = 0
+    in_flight: int = 0
+    unwound: int = 0
+    unbalanced: list = field(default_factory=list)  # a probe of which hits != returns + unwound + in flight
+    missed: dict = field(default_factory=dict)  # name: count
+    broken: list = field(default_factory=list)  # summaries that are no JSON
+
+
+class Armed(Tally):
     """One probed run: the environment that arms its processes, and what they report.
 
     A thread reads the summaries as they come; `close` reads the last ones and stops it.
     """
 
     def __init__(self, library, directory):
+        super().__init__()
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         # Processes that changed their user write here too.
@@ -70,15 +89,6 @@ class Armed:
         config = self.directory / "probes.toml"
         config.write_text(_config(self.directory, library.entries))
         self.environment = {"UPROBES": str(config), "LD_PRELOAD": str(library.path), "UPROBE_LOG": "error"}
-        self.processes = 0
-        self.armed = 0  # the most in one process
-        self.hits = 0
-        self.nmissed = 0
-        self.in_flight = 0
-        self.unwound = 0
-        self.unbalanced = []  # a probe of which hits != returns + unwound + in flight
-        self.missed = {}  # name: count
-        self.broken = []  # summaries that are no JSON
         self._sizes = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._collect, daemon=True)

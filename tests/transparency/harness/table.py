@@ -34,11 +34,11 @@ class Row:
         self.probed += result.probed_seconds
         self.differences += [(result.name, *difference) for difference in result.differences]
         self.flaky += len(result.flaky)
-        self.unbalanced += armed.unbalanced + armed.broken
+        self.unbalanced += armed.unbalanced
 
     @property
     def is_good(self):
-        return not (self.not_run or self.differences or self.unbalanced or self.nmissed) and self.hits > 0
+        return not (self.not_run or self.differences or self.unbalanced) and self.hits > 0
 
 
 def line(workload, result):
@@ -56,8 +56,8 @@ def line(workload, result):
         lines.append(f"    and {len(result.differences) - NAMED} more")
     lines += [f"    unlike itself, bare: {name}" for name in result.flaky[:NAMED]]
     lines += [f"    UNBALANCED {text}" for text in armed.unbalanced[:NAMED]]
-    lines += [f"    BROKEN summary {text}" for text in armed.broken]
-    lines += [f"    MISSED {name}: {count}" for name, count in list(armed.missed.items())[:NAMED]]
+    lines += [f"    cut short, its process was killed meanwhile: {text}" for text in armed.broken]
+    lines += [f"    missed {name}: {count}" for name, count in list(armed.missed.items())[:NAMED]]
     return "\n".join(lines)
 
 
