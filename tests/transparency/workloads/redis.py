@@ -29,7 +29,7 @@ def install():
 
 
 def cases(short):
-    return [Case(unit, lambda place, unit=unit: _unit(place, unit), 600) for unit in (SHORT if short else _units())]
+    return [Case(unit, lambda place, unit=unit: _unit(place, unit), 300) for unit in (SHORT if short else _units())]
 
 
 def _units():
