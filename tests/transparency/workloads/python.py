@@ -13,7 +13,7 @@ INTERPRETER = "/usr/bin/python3"
 LEFT_OUT = {
     "test_gdb", "test_idle", "test_tk", "test_ttk_guionly", "test_ttk_textonly", "test_tcl", "test_turtle", "test_tix",
     "test_regrtest", "test_tools", "test_zipfile64", "test_curses", "test_ossaudiodev", "test_lib2to3", "test_peg_generator",
-    "test_distutils", "test_venv", "test_ensurepip", "test_multibytecodec_support", "test_crashers", "test_concurrent_futures_",
+    "test_distutils", "test_venv", "test_ensurepip", "test_crashers",
 }
 SHORT = (
     "test_signal", "test_threading", "test_subprocess", "test_faulthandler", "test_posix", "test_json", "test_ctypes",

@@ -13,7 +13,7 @@ PACKAGES = ("redis-server", "redis-tools", "tcl")
 
 # They need modules that are built with the server, or a server built with TLS.
 LEFT_OUT = {"unit/printver", "unit/tls", "unit/violations"}
-SHORT = ("unit/type/string", "unit/multi", "unit/other", "unit/aofrw", "unit/protocol")
+SHORT = ("unit/type/string", "unit/multi", "unit/protocol", "unit/acl-v2", "unit/bitfield")
 FIRST_PORT = 22000
 
 _ports = iter(range(FIRST_PORT, 60000, 40))

@@ -36,8 +36,8 @@ PROCESSES = {
 }
 SHORT = (
     "signal", "sigsegv", "sigtrap", "sigsuspend", "sigfd", "sigfpe", "sigabrt", "kill", "timer", "itimer", "bad-altstack", "context",
-    "longjmp", "mmapfork", "mprotect", "malloc", "brk", "pthread", "futex", "switch", "fork", "vfork", "clone", "exec", "spawn",
-    "daemon", "exit-group", "zombie", "wait", "dynlib", "opcode",
+    "longjmp", "mprotect", "malloc", "brk", "pthread", "futex", "switch", "fork", "vfork", "clone", "exec", "spawn",
+    "daemon", "exit-group", "zombie", "wait", "dynlib", "opcode", "aio",
 )
 # Ends where the operations don't.
 SECONDS = 60
