@@ -33,6 +33,7 @@ class Library:
     def __init__(self, path, scratch):
         self.path = Path(path).resolve()
         self.refused = []  # (object, function, reason)
+        self.functions = {}  # object: how many there are
         self.entries = []  # OBJECT:FUNCTION of those of which only the return is refused
         self._learn(Path(scratch) / "learn")
 
@@ -43,7 +44,11 @@ class Library:
             armed = Armed(self, directory)
             subprocess.run(program, env={**os.environ, **armed.environment}, check=True, capture_output=True)
             for file in directory.glob("*.json"):
-                for probe in json.loads(file.read_text())["probes"]:
+                probes = json.loads(file.read_text())["probes"]
+                for soname in OBJECTS:
+                    count = sum(probe["at"] == f"{soname}:*" and probe["state"] != "pending" for probe in probes)
+                    self.functions[soname] = max(count, self.functions.get(soname, 0))
+                for probe in probes:
                     self._note(probe)
             armed.close()
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 BEGIN = "<!-- tests/transparency/run: begin -->"
 END = "<!-- tests/transparency/run: end -->"
+RETURN = "return-denied: "
 # So many differences of one case are named; the others are counted.
 NAMED = 40
 
@@ -82,14 +83,27 @@ def workloads(rows):
     return "\n".join(lines) + "\n"
 
 
-def refused(found):
-    """The functions that are not followed, by reason."""
+def refused(library):
+    """The functions that are not followed, or not even counted, by reason."""
+    lines = []
+    for soname, functions in library.functions.items():
+        found = [(name, reason) for of, name, reason in library.refused if of == soname]
+        if not functions or not found:
+            continue
+        returns = [reason for _, reason in found if reason.startswith(RETURN)]
+        never = sum(reason.startswith(f"{RETURN}it never returns") for reason in returns)
+        lines.append(
+            f"`{soname}`: {functions:,} functions. At the entry {len(found) - len(returns)} refused; "
+            f"at the return {len(returns)}, of which {never} have none."
+        )
     reasons = {}
-    for soname, function, reason in found:
+    for soname, function, reason in library.refused:
         reasons.setdefault((soname, reason), []).append(function)
-    lines = ["| object | functions | why not followed |", "| --- | --- | --- |"]
+    lines += ["", "| object | side | functions | why |", "| --- | --- | --- | --- |"]
     for (soname, reason), functions in sorted(reasons.items(), key=lambda item: (item[0][0], -len(item[1]))):
-        lines.append(f"| {soname} | {' '.join(f'`{name}`' for name in functions)} | {reason} |")
+        side = "return" if reason.startswith(RETURN) else "both"
+        names = " ".join(f"`{name}`" for name in functions)
+        lines.append(f"| {soname} | {side} | {names} | {reason.removeprefix(RETURN)} |")
     return "\n".join(lines) + "\n"
 
 
