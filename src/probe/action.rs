@@ -6,7 +6,6 @@ use crate::fetch::Comparison;
 use crate::hit::compiled::{Action, Compiled, Filter, Measure, Place, Then};
 use crate::hit::consumer::{Consumer, EventRole, Role, Side};
 use crate::hit::point::ProbePoint;
-use crate::probe::optimize::{logged, timed};
 
 /// For the only consumer of the place. `None`: nothing is. The registry's lock must be held.
 pub(super) fn compiled_action(point: &ProbePoint) -> Option<Action> {
@@ -24,7 +23,7 @@ pub(super) fn compiled_action(point: &ProbePoint) -> Option<Action> {
         Some(then) => then,
         // There would be nothing but the call.
         None if filter.is_none() => return None,
-        None => Then::Call { is_quick: timed(point).is_some() || logged(point).is_some() },
+        None => Then::Call,
     };
     let action = Action { filter, then };
     is_feasible(&action).then_some(action)
@@ -39,7 +38,7 @@ pub(super) fn filters_compiled(consumer: &Consumer) -> bool {
     let comparisons = event.program.comparisons();
     consumer.counters.filtered.cell().zip(comparisons).is_some_and(|(cell, comparisons)| {
         let filter = Some(Box::new(Filter { comparisons, cell, alive: None }));
-        is_feasible(&Action { filter, then: Then::Call { is_quick: true } })
+        is_feasible(&Action { filter, then: Then::Call })
     })
 }
 

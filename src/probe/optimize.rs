@@ -380,7 +380,7 @@ fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
 }
 
 /// The one consumer that only counts and times calls, and where its cells begin.
-pub(super) fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
+fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
     // SAFETY: only changed under the lock, which the caller holds.
     let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
     let [consumer] = list.all.as_slice() else { return None };
@@ -404,7 +404,7 @@ pub(super) fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
 }
 
 /// The one consumer that does nothing but log registers, and the cell of its hits.
-pub(super) fn logged(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
+fn logged(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
     // SAFETY: only changed under the lock, which the caller holds.
     let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
     let [consumer] = list.all.as_slice() else { return None };

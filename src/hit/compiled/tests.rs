@@ -1,6 +1,8 @@
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 
+use super::filter::{HALF, MOST_COMPARISONS, emit_comparison};
 use super::*;
+use crate::fetch::{Condition, Next, Relation};
 use crate::regs::Reg;
 
 const PLACE: Place = Place { entry: 0x10_0000, call: 0xf_ff00 };
@@ -44,8 +46,7 @@ fn every() -> Vec<Compiled> {
     let mut all = Vec::new();
     for filter in filters() {
         let measure = Measure { value: value(Reg::Rax, 8, 0xff, Some(8)), first: 5000, hits: 4709 };
-        let calls = [false, true].map(|is_quick| Then::Call { is_quick });
-        for then in calls.into_iter().chain([Then::Count(4709), Then::Histogram(Box::new(measure))]) {
+        for then in [Then::Call, Then::Count(4709), Then::Histogram(Box::new(measure))] {
             for (red_zone, flags) in [(false, false), (true, false), (false, true), (true, true)] {
                 let action = Action { filter: filter.clone(), then: then.clone() };
                 all.push(Compiled { action, red_zone, flags });
@@ -121,12 +122,9 @@ fn the_stack_is_known_at_every_instruction() {
                 at = insn.next_ip();
             }
         }
-        let is_quick = compiled.action.then == Then::Call { is_quick: true };
-        let is_call = matches!(compiled.action.then, Then::Call { .. });
-        let counts = u32::from(!is_call) + u32::from(compiled.action.filter.is_some());
-        assert!(ends >= counts.min(1) && (counts > 0) == (ends > 0), "{compiled:?}");
-        assert_eq!(calls > 0, !is_quick || compiled.action.then == Then::Call { is_quick: true });
-        assert_eq!(common_calls > 0, is_quick && compiled.action.filter.is_some(), "{compiled:?}");
+        let (is_call, filters) = (compiled.action.then == Then::Call, compiled.action.filter.is_some());
+        assert_eq!(ends > 0, !is_call || filters, "{compiled:?}");
+        assert_eq!((calls > 0, common_calls > 0), (true, is_call), "{compiled:?}");
     }
 }
 
@@ -197,7 +195,7 @@ fn as_many_comparisons_as_may_be_fit() {
     all[MOST_COMPARISONS - 1] = one;
     for alive in [None, Some(std::ptr::from_ref(&ALIVE))] {
         let filter = Some(Box::new(Filter { comparisons: all.clone().into(), cell: 1, alive }));
-        let action = Action { filter, then: Then::Call { is_quick: true } };
+        let action = Action { filter, then: Then::Call };
         let built = Compiled { action, red_zone: true, flags: true }.build(PLACE);
         assert!(built.is_some());
     }
