@@ -21,6 +21,7 @@ class Row:
     bare: float = 0.0
     probed: float = 0.0
     differences: list = field(default_factory=list)
+    once: list = field(default_factory=list)
     flaky: int = 0
     unbalanced: list = field(default_factory=list)
 
@@ -34,6 +35,7 @@ class Row:
         self.bare += result.bare_seconds
         self.probed += result.probed_seconds
         self.differences += [(result.name, *difference) for difference in result.differences]
+        self.once += [(result.name, *difference) for difference in result.once]
         self.flaky += len(result.flaky)
         self.unbalanced += armed.unbalanced
 
@@ -55,6 +57,7 @@ def line(workload, result):
         lines.append(f"    DIFFERS {name}: bare {' or '.join(bare)}; probed {probed}")
     if len(result.differences) > NAMED:
         lines.append(f"    and {len(result.differences) - NAMED} more")
+    lines += [f"    ONCE, of two probed runs: {name}: {probed}" for name, _, probed in result.once[:NAMED]]
     lines += [f"    unlike itself, bare: {name}" for name in result.flaky[:NAMED]]
     lines += [f"    UNBALANCED {text}" for text in armed.unbalanced[:NAMED]]
     lines += [f"    cut short, its process was killed meanwhile: {text}" for text in armed.broken]
@@ -80,6 +83,9 @@ def workloads(rows):
              for row in rows for case, test, bare, probed in row.differences]
     if named:
         lines += ["", "Differences:", "", *named]
+    once = [f"- {case}: {test}: {probed}" for row in rows for case, test, _, probed in row.once]
+    if once:
+        lines += ["", "Not as bare in one of two probed runs (a time limit, mostly):", "", *once]
     return "\n".join(lines) + "\n"
 
 
