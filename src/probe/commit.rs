@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
 use crate::addr::RuntimeAddr;
-use crate::code::Neighbourhood;
+use crate::code::{Neighbourhood, Patch};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING};
@@ -19,6 +19,7 @@ use crate::probe::registry::Registry;
 use crate::regs::Memory;
 
 const INT3: u8 = 0xCC;
+const JUMP: u8 = 0xE9;
 /// Bytes of the longest instruction.
 const MAX_INSN: usize = 15;
 
@@ -226,22 +227,28 @@ impl Registry {
         points.sort_unstable_by_key(|point| point.at);
         points.dedup_by_key(|point| point.at);
         self.deoptimize_for(&points);
-        for point in &points {
-            let wanted = !point.gone.load(Relaxed) && has_listener(point);
-            if wanted == point.armed.load(Relaxed) || point.gone.load(Relaxed) {
-                continue;
-            }
-            if wanted {
-                // First: a thread may trap as soon as the byte is there.
-                point.armed.store(true, SeqCst);
-                if let Err(errno) = self.poker.write(point.at, &[INT3]) {
-                    point.armed.store(false, SeqCst);
-                    self.refuse_at(point, &Refusal::TextNotWritable { errno });
-                }
-            } else if byte_at(point.at).is_some_and(|byte| byte != INT3) {
-                // Not ours any more: the object went away, or somebody wrote there after us.
-                point.armed.store(false, SeqCst);
-            } else if self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok() {
+        let wanted = |point: &ProbePoint| !point.gone.load(Relaxed) && has_listener(point);
+        let changing = |point: &&ProbePoint| {
+            !point.gone.load(Relaxed) && wanted(point) != point.armed.load(Relaxed)
+        };
+        let (arm, disarm): (Vec<_>, Vec<_>) =
+            points.iter().copied().filter(|point| changing(point)).partition(|point| wanted(point));
+        // First: a thread may trap as soon as the byte is there.
+        arm.iter().for_each(|point| point.armed.store(true, SeqCst));
+        let patches: Vec<_> = arm.iter().map(|point| Patch::byte(point.at, INT3)).collect();
+        for index in self.poker.write_all(&patches) {
+            arm[index].armed.store(false, SeqCst);
+            self.refuse_at(arm[index], &Refusal::TextNotWritable { errno: libc::EACCES });
+        }
+        // Not ours any more: the object went away, or somebody wrote there after us.
+        let (disarm, lost): (Vec<_>, Vec<_>) =
+            disarm.into_iter().partition(|point| byte_at(point.at).is_none_or(|byte| byte == INT3));
+        lost.iter().for_each(|point| point.armed.store(false, SeqCst));
+        let original = |point: &&ProbePoint| Patch::byte(point.at, point.displaced.bytes[0]);
+        let patches: Vec<_> = disarm.iter().map(original).collect();
+        let failed = self.poker.write_all(&patches);
+        for (index, point) in disarm.iter().enumerate() {
+            if failed.binary_search(&index).is_err() {
                 point.armed.store(false, SeqCst);
             }
         }
@@ -338,11 +345,25 @@ pub(super) fn has_listener(point: &ProbePoint) -> bool {
 
 /// The program's own bytes at `at`: memory, less our breakpoints and jumps. Less than `len` where it ends.
 pub(super) fn read_text(at: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let n = SafeMemory.read(at, &mut bytes);
-    bytes.truncate(n);
     // A jump that begins before `at` may reach into it.
-    for start in at.saturating_sub(JUMP_LEN as u64 - 1)..at + n as u64 {
+    const BEFORE: usize = JUMP_LEN - 1;
+    let mut memory = vec![0; BEFORE + len];
+    let mut from = at.saturating_sub(BEFORE as u64);
+    let mut n = SafeMemory.read(from, &mut memory);
+    if n <= BEFORE {
+        // Nothing is there: no jump begins there either.
+        from = at;
+        n = SafeMemory.read(from, &mut memory[..len]);
+    }
+    memory.truncate(n);
+    let before = ((at - from) as usize).min(n);
+    let mut bytes = memory[before..].to_vec();
+    for (offset, byte) in memory.iter().enumerate() {
+        // Where a place is armed, one of the two is there.
+        if !matches!(*byte, INT3 | JUMP) {
+            continue;
+        }
+        let start = from + offset as u64;
         let Some(point) = live_point(start).filter(|point| point.armed.load(Acquire)) else { continue };
         let original = match point.detour() {
             Some(detour) if point.optimized.load(Acquire) => &detour.original[..],

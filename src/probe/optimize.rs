@@ -18,7 +18,7 @@
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 
 use crate::addr::RuntimeAddr;
-use crate::code::Usage;
+use crate::code::{Patch, Usage};
 use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
@@ -26,6 +26,7 @@ use crate::hit::consumer::{Consumer, ConsumerList, Role, Side};
 use crate::hit::counters::Counters;
 use crate::hit::counting::{Counted, Counting};
 use crate::hit::detour::{self, COUNTING_ENTRY, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
 use crate::hit::quick_log::QuickLog;
@@ -115,50 +116,32 @@ impl Registry {
             point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
             point.optimized.store(true, SeqCst);
         }
-        let mut failed = Vec::new();
-        for Made { point, detour } in made {
-            if !self.write_bytes(point.at, &detour.jump, |offset| detour.traps & (1 << offset) != 0) {
-                failed.push(point.at);
-            }
-        }
+        let mut made: Vec<&Made> = made.iter().collect();
+        made.sort_unstable_by_key(|made| made.point.at);
+        self.write_step(&mut made, |made| jump_patch(made, made.detour.traps));
         if !barrier() {
             // Nobody was promised anything yet: int3 and trap bytes, and the copies behind them.
             return;
         }
-        for Made { point, detour } in made {
-            if failed.contains(&point.at) {
-                continue;
-            }
-            let rest = |offset: usize| offset > 0 && detour.traps & (1 << offset) == 0;
-            if !self.write_bytes(point.at, &detour.jump, rest) {
-                failed.push(point.at);
-            }
-        }
+        self.write_step(&mut made, |made| jump_patch(made, TAIL & !made.detour.traps));
         barrier();
-        for Made { point, detour } in made.iter().filter(|made| !failed.contains(&made.point.at)) {
-            if self.write_bytes(point.at, &detour.jump, |offset| offset == 0) {
-                self.not_optimized.remove(&point.at);
-                tell(point, true);
-            }
+        self.write_step(&mut made, |made| jump_patch(made, FIRST));
+        for Made { point, .. } in made {
+            self.not_optimized.remove(&point.at);
+            tell(point, true);
         }
         barrier();
     }
 
-    /// Writes those bytes of `bytes` that `wanted` chooses, runs of them together.
-    fn write_bytes(&mut self, at: u64, bytes: &[u8; JUMP_LEN], wanted: impl Fn(usize) -> bool) -> bool {
-        let mut from = 0;
-        while from < JUMP_LEN {
-            if !wanted(from) {
-                from += 1;
-                continue;
-            }
-            let to = (from..JUMP_LEN).find(|offset| !wanted(*offset)).unwrap_or(JUMP_LEN);
-            if self.poker.write(at + from as u64, &bytes[from..to]).is_err() {
-                return false;
-            }
-            from = to;
-        }
-        true
+    /// Writes one step of each, and drops those that can't be written.
+    fn write_step<T>(&mut self, all: &mut Vec<T>, patch: impl Fn(&T) -> Patch) {
+        let patches: Vec<_> = all.iter().map(patch).collect();
+        let failed = self.poker.write_all(&patches);
+        let mut index = 0;
+        all.retain(|_| {
+            index += 1;
+            failed.binary_search(&(index - 1)).is_err()
+        });
     }
 
     /// Puts int3 back where nobody listens any more, where a consumer needs it, and where another place
@@ -174,8 +157,8 @@ impl Registry {
             if !has_listener(point) {
                 continue;
             }
-            for before in 1..MAX_DISPLACED {
-                let Some(other) = point::lookup(point.at - before) else { continue };
+            for other in jumps_before(point.at) {
+                let before = point.at - other.at;
                 let reaches = |detour: &Detour| detour.relocated.displaced_len() as u64 > before;
                 if other.optimized.load(Relaxed) && other.detour().is_some_and(reaches) {
                     self.not_optimized.insert(other.at, NotOptimized::AnotherProbe { at: point.at });
@@ -192,6 +175,9 @@ impl Registry {
     /// no more.
     pub(super) fn with_those_freed(&self, points: &[&'static ProbePoint]) -> Vec<&'static ProbePoint> {
         let mut all = points.to_vec();
+        if self.not_optimized.is_empty() {
+            return all;
+        }
         for point in points.iter().filter(|point| !point.armed.load(Relaxed)) {
             let before = (1..MAX_DISPLACED).filter_map(|before| point::lookup(point.at - before));
             all.extend(before.filter(|other| {
@@ -209,30 +195,29 @@ impl Registry {
         for point in points {
             let Some(detour) = point.detour().filter(|_| point.optimized.load(Relaxed)) else { continue };
             let mut memory = [0; JUMP_LEN];
-            let n = crate::hit::memory::SafeMemory.read(point.at, &mut memory);
+            let n = SafeMemory.read(point.at, &mut memory);
             let is_ours = matches!(memory[0], JUMP | INT3) && n == JUMP_LEN;
             // The object went away, or somebody wrote there after us.
             if point.gone.load(Relaxed) || !is_ours {
                 point.optimized.store(false, SeqCst);
                 continue;
             }
-            if self.poker.write(point.at, &[INT3]).is_ok() {
-                jumps.push((*point, detour));
-            }
+            jumps.push((*point, detour));
         }
+        jumps.sort_unstable_by_key(|(point, _)| point.at);
+        type Jump = (&'static ProbePoint, &'static Detour);
+        self.write_step(&mut jumps, |(point, _): &Jump| Patch::byte(point.at, INT3));
         if jumps.is_empty() {
             return;
         }
+        let original =
+            |(point, detour): &Jump, mask| Patch { at: point.at, bytes: detour.original, mask };
         barrier();
-        for (point, detour) in &jumps {
-            let original = detour.original;
-            self.write_bytes(point.at, &original, |offset| offset > 0 && detour.traps & (1 << offset) == 0);
-        }
+        let patches: Vec<_> = jumps.iter().map(|jump| original(jump, TAIL & !jump.1.traps)).collect();
+        self.poker.write_all(&patches);
         barrier();
-        for (point, detour) in &jumps {
-            let original = detour.original;
-            self.write_bytes(point.at, &original, |offset| detour.traps & (1 << offset) != 0);
-        }
+        let patches: Vec<_> = jumps.iter().map(|jump| original(jump, jump.1.traps)).collect();
+        self.poker.write_all(&patches);
         barrier();
         for (point, _) in jumps {
             point.optimized.store(false, SeqCst);
@@ -333,6 +318,15 @@ impl Registry {
         });
         Ok((planner.plan(text, at, surroundings.as_ref())?, extent.is_some_and(|extent| extent.is_entry)))
     }
+}
+
+/// In [`Patch::mask`]: the first byte, and the others.
+const FIRST: u8 = 1;
+const TAIL: u8 = 0b1_1110;
+
+/// A step of a jump.
+fn jump_patch(made: &Made, mask: u8) -> Patch {
+    Patch { at: made.point.at, bytes: made.detour.jump, mask }
 }
 
 /// What a detour is made from.
@@ -445,6 +439,18 @@ fn counted(point: &ProbePoint) -> Option<Counted> {
         None
     };
     Some(Counted { cell, filter })
+}
+
+/// The places that may have a jump which displaces the instruction at `at`.
+fn jumps_before(at: u64) -> impl Iterator<Item = &'static ProbePoint> {
+    const MOST: usize = MAX_DISPLACED as usize - 1;
+    let mut memory = [0; MOST];
+    let is_read = SafeMemory.read(at - MOST as u64, &mut memory) == MOST;
+    // Where a place is armed, one of the two is there: most addresses need no look into the table.
+    let is_armed = move |before: &u64| {
+        !is_read || matches!(memory.get(MOST - *before as usize), Some(&(JUMP | INT3)))
+    };
+    (1..MAX_DISPLACED).filter(is_armed).filter_map(move |before| point::lookup(at - before))
 }
 
 /// The C API's out-flag.
