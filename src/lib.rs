@@ -9,6 +9,7 @@ pub mod code;
 pub mod config;
 pub mod elf;
 pub mod error;
+pub mod few;
 pub mod fetch;
 #[allow(unsafe_code, reason = "signal handlers")]
 pub mod hit;

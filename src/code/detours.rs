@@ -86,7 +86,7 @@ pub struct Usage {
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mapped, used, mappings, detours } = self;
-        write!(f, "{detours} detours, {used} bytes used, {mapped} mapped in {mappings} mappings")
+        write!(f, "{detours} detours take {used} bytes of {mapped} in {mappings} mappings")
     }
 }
 
@@ -203,6 +203,12 @@ impl DetourSpace {
         self.usage.detours -= 1;
     }
 
+    /// Gives back the memory of what makes the next search faster.
+    pub fn release(&mut self) {
+        self.gaps = None;
+        self.queued = Vec::new();
+    }
+
     /// How much there is.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -223,6 +229,11 @@ impl DetourSpace {
         near: u64,
         steps: &mut u32,
     ) -> Option<Placed> {
+        // Few stretches are ours: most choices lead to none of them, which is seen at once.
+        let mut few = STEPS;
+        if self.own.first_fit(wanted, low, high, &mut few) == Fit::None {
+            return None;
+        }
         let highest = (wanted.range.fixed() >> 24) as u8;
         let kind = (wanted.range.free(), highest, near >> 26);
         let cursor = self.cursors.get(&kind).copied().unwrap_or(low).clamp(low, high);

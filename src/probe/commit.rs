@@ -15,6 +15,7 @@ use crate::hit::point::{self, ProbePoint};
 use crate::insn::{self, Way};
 use crate::probe::instance::{Instance, Maker};
 use crate::probe::modules::Module;
+use crate::probe::optimize::detours_of;
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
 
@@ -26,7 +27,7 @@ const MAX_INSN: usize = 15;
 impl Registry {
     /// Whether an object's relocations are done, so that its IFUNC resolvers may be called.
     pub(super) fn is_relocated(&self, module: &Module) -> bool {
-        !self.unrelocated.contains(module)
+        !self.unrelocated.iter().any(|other| **other == *module)
     }
 
     /// Checks a place and makes its point; nothing is visible yet but to [`point::lookup`].
@@ -78,7 +79,7 @@ impl Registry {
             let Some(map) = crate::code::mapping_at(&maps, at).filter(|map| map.executable) else {
                 return Err(Refusal::NotExecutable { offset: at });
             };
-            let vdso = Module { low: map.start, high: map.end, ..self.modules[0].clone() };
+            let vdso = Module { low: map.start, high: map.end, ..Module::clone(&self.modules[0]) };
             let displaced = insn::classify(&read_text(at, MAX_INSN), at)?;
             return self.make_point(displaced, &vdso);
         };
@@ -135,7 +136,7 @@ impl Registry {
         if let Err(errno) = self.arenas.flush(&mut self.poker) {
             for instance in self.instances.iter_mut().flatten() {
                 if instance.points.iter().any(|point| point.slot != 0 && !point.armed.load(Relaxed)) {
-                    instance.refusal = Some(Refusal::TextNotWritable { errno });
+                    instance.refusal = Some(Box::new(Refusal::TextNotWritable { errno }));
                     instance.points.clear();
                 }
             }
@@ -144,8 +145,9 @@ impl Registry {
         for number in first_instance..self.instances.len() {
             let Some(instance) = &self.instances[number] else { continue };
             let (consumer, enabled) = (instance.consumer, instance.enabled);
-            for point in instance.points.clone() {
-                if self.attach(point, consumer) {
+            for index in 0..instance.points.len() {
+                let point = self.instances[number].as_ref().and_then(|instance| instance.points.get(index));
+                if let Some(point) = point.copied().filter(|point| self.attach(point, consumer)) {
                     touched.push(point);
                 }
             }
@@ -166,7 +168,7 @@ impl Registry {
         }
         let requests = self.requests.iter().skip(first_request).flatten();
         for request in requests.filter(|request| request.instances.is_empty()) {
-            let Maker::Api(api) = request.maker else { continue };
+            let Maker::Api(api, _) = &request.maker else { continue };
             let Some(up) = api.up() else { continue };
             // SAFETY: as above.
             unsafe { (*up).flags.fetch_or(FLAG_PENDING, Relaxed) };
@@ -177,7 +179,7 @@ impl Registry {
     pub(super) fn attach(&mut self, point: &'static ProbePoint, consumer: *const Consumer) -> bool {
         let old = point.consumers.load(Acquire);
         // SAFETY: only changed under the lock, which we hold.
-        let mut all = unsafe { old.as_ref() }.map_or_else(Vec::new, |list| list.all.clone());
+        let mut all = unsafe { old.as_ref() }.map_or_else(Vec::new, |list| list.all.to_vec());
         if all.contains(&consumer) {
             return false;
         }
@@ -208,14 +210,13 @@ impl Registry {
         let new = if all.is_empty() {
             std::ptr::null_mut()
         } else {
-            Box::into_raw(Box::new(ConsumerList { all, wants_post }))
+            Box::into_raw(Box::new(ConsumerList { all: all.into(), wants_post }))
         };
         let old = point.consumers.swap(new, SeqCst);
         // SAFETY: the list of now, which only changes under the lock.
         let sole = unsafe { new.as_ref() }.map_or(std::ptr::null(), ConsumerList::sole);
-        for detour in self.made_detours.get(&point.at).into_iter().flatten() {
-            let is_here = std::ptr::eq(detour.point, point);
-            detour.sole.store(if is_here { sole.cast_mut() } else { std::ptr::null_mut() }, SeqCst);
+        for detour in detours_of(point) {
+            detour.sole.store(sole.cast_mut(), SeqCst);
         }
         self.retirement.retire(old, std::ptr::null_mut());
     }
@@ -259,7 +260,7 @@ impl Registry {
         for instance in self.instances.iter_mut().flatten() {
             if instance.points.iter().any(|other| std::ptr::eq(*other, point)) {
                 instance.points.retain(|other| !std::ptr::eq(*other, point));
-                instance.refusal = Some(refusal.clone());
+                instance.refusal = Some(Box::new(refusal.clone()));
             }
         }
         // They don't know of it any more, and could not take themselves off later.

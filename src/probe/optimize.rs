@@ -25,17 +25,17 @@ use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::consumer::{Consumer, ConsumerList, Role, Side};
 use crate::hit::counters::Counters;
 use crate::hit::counting::{Counted, Counting};
-use crate::hit::detour::{self, COUNTING_ENTRY, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::detour::{self, COUNTING_ENTRY, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN, QuickDetour};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
 use crate::hit::quick_log::QuickLog;
 use crate::hit::{ticks, vectors};
 use crate::insn::{
-    Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
+    CODE_CAPACITY, Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
 };
 use crate::probe::commit::{has_listener, read_text};
-use crate::probe::registry::Registry;
+use crate::probe::registry::{Registry, parsed};
 use crate::regs::Memory;
 use crate::sys;
 
@@ -100,10 +100,9 @@ impl Registry {
             return;
         }
         for Made { point, detour } in &made {
-            let known = self.made_detours.entry(point.at).or_default();
             // Once: one that serves again is known already.
-            if !known.iter().any(|other| std::ptr::eq(*other, *detour)) {
-                known.push(detour);
+            if detour.ring.load(Relaxed).is_null() {
+                join_ring(point, detour);
                 detour::publish(detour);
             }
         }
@@ -243,26 +242,20 @@ impl Registry {
                 return Err(NotOptimized::AnotherProbe { at: other.at });
             }
         }
-        let counted = counted(point);
-        // One that was made for the same code and the same use. The code may have been unloaded and be there
-        // again, the probes registered anew; other code may have come in its place.
-        let made_before = self.made_detours.get(&point.at).into_iter().flatten().find(|made| {
-            std::ptr::eq(made.point, point)
-                && made.follows >= follows
-                && is_made_for(made, point)
-                && made.window == window
-                && text.starts_with(&made.displaced)
-        });
-        if let Some(detour) = made_before {
-            return Ok(detour);
-        }
-        // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let counting = counted.map(|counted| Counting {
+        let counting = counted(point).map(|counted| Counting {
             counted,
             red_zone: !is_entry,
             flags: !flags_are_dead(&text, point.at, is_entry),
         });
         let plan = Plan { window: &window, text: &text, at: point.at, follows, counting };
+        // One that was made for the same code and the same use. The code may have been unloaded and be there
+        // again, the probes registered anew; other code may have come in its place.
+        let serves =
+            |made: &Detour| made.follows >= follows && is_made_for(made, point) && plan.is_of(made);
+        if let Some(detour) = detours_of(point).find(|made| serves(made)) {
+            return Ok(detour);
+        }
+        // How long it becomes does not depend on where it lies, as long as that is in reach.
         let trial = plan.build(point.at)?;
         let len = HEAD + trial.0.len();
         let head = HEAD + if counting.is_some() { COUNTING_ENTRY } else { 0 };
@@ -277,24 +270,26 @@ impl Registry {
         // SAFETY: only changed under the lock, which we hold.
         let list = unsafe { point.consumers.load(Acquire).as_ref() };
         let sole = list.map_or(std::ptr::null(), ConsumerList::sole);
-        let detour: &'static Detour = Box::leak(Box::new(Detour {
-            quick,
-            log,
+        let detour = Detour {
             point,
             start,
-            entry: placed.at + head as u64,
-            end: start + code.len() as u64,
             sole: AtomicPtr::new(sole.cast_mut()),
-            relocated,
-            follows,
-            counting,
-            jump: placed.jump,
-            original: window.original(),
-            displaced: text[..window.displaced_len()].into(),
-            window,
-            traps: placed.traps,
+            ring: AtomicPtr::default(),
             next: [AtomicPtr::default(), AtomicPtr::default()],
-        }));
+            // As many as the jump has bytes, at most.
+            relocated: relocated.narrow().ok_or(NotOptimized::NoRoom)?,
+            counting,
+            len: code.len() as u16,
+            traps: placed.traps,
+            follows,
+            is_quick: quick.is_some() || log.is_some(),
+            original: window.original(),
+        };
+        let detour: &'static Detour = if detour.is_quick {
+            &Box::leak(Box::new(QuickDetour { detour, quick, log })).detour
+        } else {
+            Box::leak(Box::new(detour))
+        };
         let mut bytes = detour::head(detour).to_vec();
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, bytes);
@@ -304,14 +299,14 @@ impl Registry {
     /// The window at `at`, from the program's own bytes and what its file says of the surroundings; and whether
     /// a function begins there.
     fn plan(&mut self, at: u64, text: &[u8], planner: &mut Planner) -> Result<(Window, bool), WindowRefusal> {
-        let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
-        let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else {
+        let found = self.modules.iter().find(|module| module.contains(RuntimeAddr(at)));
+        let found = found.map(|module| (module.bias, parsed(&mut self.files, module)));
+        let Some((bias, Ok(file))) = found else {
             return Ok((planner.plan(text, at, None)?, false));
         };
-        let extent = Extent::at(&file, RuntimeAddr(at).link(module.bias));
+        let extent = Extent::at(&file, RuntimeAddr(at).link(bias));
         let surroundings = extent.map(|extent| Surroundings {
-            function: extent.start.at(module.bias).0,
+            function: extent.start.at(bias).0,
             text: extent.text,
             code_len: extent.code_len,
             room: extent.room,
@@ -326,10 +321,11 @@ const TAIL: u8 = 0b1_1110;
 
 /// A step of a jump.
 fn jump_patch(made: &Made, mask: u8) -> Patch {
-    Patch { at: made.point.at, bytes: made.detour.jump, mask }
+    Patch { at: made.point.at, bytes: made.detour.jump(), mask }
 }
 
 /// What a detour is made from.
+#[derive(Clone, Copy)]
 struct Plan<'a> {
     window: &'a Window,
     text: &'a [u8],
@@ -339,6 +335,20 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Whether `made` is just what would be made, and no trap of its jump is where a thread is known to come.
+    fn is_of(&self, made: &Detour) -> bool {
+        let plan = Self { follows: made.follows, ..*self };
+        let Ok((code, relocated)) = plan.build(made.start) else { return false };
+        let mut memory = [0; CODE_CAPACITY];
+        let memory = &mut memory[..usize::from(made.len).min(CODE_CAPACITY)];
+        let is_kept = |offset: u8| made.traps >> offset & 1 == 0;
+        made.original == self.window.original()
+            && Some(made.relocated) == relocated.narrow()
+            && SafeMemory.read(made.start, memory) == memory.len()
+            && code.bytes() == memory
+            && self.window.inner().filter(|inner| inner.must_keep).all(|inner| is_kept(inner.offset))
+    }
+
     /// The code of the detour at `start`, and where the displaced instructions are in it.
     fn build(&self, start: u64) -> Result<(Code, Relocated), NotOptimized> {
         let full = |_| NotOptimized::NoRoom;
@@ -358,16 +368,37 @@ impl Plan<'_> {
     }
 }
 
+/// All detours that were ever made for a place, the present one first. The registry's lock must be held.
+pub(super) fn detours_of(point: &ProbePoint) -> impl Iterator<Item = &'static Detour> {
+    let first = point.detour();
+    let next = move |detour: &&'static Detour| {
+        // SAFETY: null, or never freed.
+        let next = unsafe { detour.ring.load(Relaxed).as_ref() }?;
+        first.filter(|first| !std::ptr::eq(*first, next)).map(|_| next)
+    };
+    std::iter::successors(first, next)
+}
+
+/// Adds one to those of its place.
+fn join_ring(point: &ProbePoint, detour: &'static Detour) {
+    let own = std::ptr::from_ref(detour).cast_mut();
+    let next = point.detour().map_or(own, |first| first.ring.swap(own, Relaxed));
+    detour.ring.store(next, Relaxed);
+    if point.detour().is_none() {
+        point.detour.store(own, Release);
+    }
+}
+
 /// Whether what is compiled into it is what the place wants.
 fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
     let wanted = timed(point).map_or(0, |(_, first)| first);
+    let quick = detour.quick();
     // One that could not be quick for the sake of the flags is not tried again.
-    let fits = detour.quick.first == wanted
-        || (!detour.quick.is_some() && wanted == 0)
-        || (!detour.quick.is_some() && detour.follows);
-    let logs = logged(point).is_some_and(|(consumer, _)| detour.log.is_of(consumer));
+    let fits = quick.map_or(0, |quick| quick.first) == wanted || (quick.is_none() && detour.follows);
+    let logs =
+        || logged(point).is_some_and(|(consumer, _)| detour.log().is_some_and(|log| log.is_of(consumer)));
     // Here too.
-    fits && (logs || !detour.log.is_some())
+    fits && (detour.log().is_none() || logs())
         && detour.counting.map(|counting| counting.counted) == counted(point)
 }
 

@@ -66,6 +66,9 @@ impl Retirement {
         self.free_unread();
         // Those whose last call came back a moment ago.
         self.free_unread();
+        if self.retired.capacity() > 1024 && self.retired.is_empty() {
+            self.retired = Vec::new();
+        }
     }
 
     fn free_unread(&mut self) {
@@ -110,7 +113,7 @@ impl Retirement {
                 }
                 if !retired.consumer.is_null() {
                     if (*retired.consumer).follows_calls() {
-                        cells.extend((*retired.consumer).counters.free_return_cells());
+                        cells.extend((&*retired.consumer).counters.free_return_cells());
                     }
                     drop(Box::from_raw(retired.consumer));
                 }
