@@ -11,7 +11,6 @@ pub enum Few<T> {
     /// One.
     One(T),
     /// Two or more, or what is left of them.
-    #[expect(clippy::box_collection, reason = "the rare case must not make the common one larger")]
     Many(Box<Vec<T>>),
 }
 

@@ -9,8 +9,8 @@ pub mod code;
 pub mod config;
 pub mod elf;
 pub mod error;
-pub mod few;
 pub mod fetch;
+pub mod few;
 #[allow(unsafe_code, reason = "signal handlers")]
 pub mod hit;
 pub mod insn;

@@ -1,7 +1,7 @@
 //! register, unregister, enable, disable.
 
-use std::sync::Arc;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
 use super::wanted::{Wanted, describe};

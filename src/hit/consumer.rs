@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
-use crate::few::Few;
 use crate::fetch::{EventProgram, Needs};
+use crate::few::Few;
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
 use crate::hit::counters::Counters;
 use crate::hit::histogram::{HistogramCounts, Measured};

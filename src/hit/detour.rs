@@ -136,8 +136,7 @@ impl Detour {
     /// The five bytes of its jump.
     #[must_use]
     pub const fn jump(&self) -> [u8; JUMP_LEN] {
-        let [a, b, c, d] =
-            (self.entry().wrapping_sub(self.point.at + JUMP_LEN as u64) as u32).to_le_bytes();
+        let [a, b, c, d] = (self.entry().wrapping_sub(self.point.at + JUMP_LEN as u64) as u32).to_le_bytes();
         [0xe9, a, b, c, d]
     }
 }

@@ -229,9 +229,8 @@ impl Registry {
         points.dedup_by_key(|point| point.at);
         self.deoptimize_for(&points);
         let wanted = |point: &ProbePoint| !point.gone.load(Relaxed) && has_listener(point);
-        let changing = |point: &&ProbePoint| {
-            !point.gone.load(Relaxed) && wanted(point) != point.armed.load(Relaxed)
-        };
+        let changing =
+            |point: &&ProbePoint| !point.gone.load(Relaxed) && wanted(point) != point.armed.load(Relaxed);
         let (arm, disarm): (Vec<_>, Vec<_>) =
             points.iter().copied().filter(|point| changing(point)).partition(|point| wanted(point));
         // First: a thread may trap as soon as the byte is there.

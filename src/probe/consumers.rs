@@ -159,8 +159,7 @@ fn shared_role(
     if let Some((_, _, role)) = spec.roles.iter().find(|(other, where_, _)| (*other, *where_) == (key, at)) {
         return Ok(role);
     }
-    let role: &'static EventRole =
-        Box::leak(Box::new(event_role(&spec.probe, &spec.plugins, module, at)?));
+    let role: &'static EventRole = Box::leak(Box::new(event_role(&spec.probe, &spec.plugins, module, at)?));
     spec.roles.push((key, at, role));
     Ok(role)
 }

@@ -32,7 +32,8 @@ use crate::hit::quick::Quick;
 use crate::hit::quick_log::QuickLog;
 use crate::hit::{ticks, vectors};
 use crate::insn::{
-    CODE_CAPACITY, Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
+    CODE_CAPACITY, Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal,
+    flags_are_dead, relocate,
 };
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::{Registry, parsed};
@@ -209,8 +210,7 @@ impl Registry {
         if jumps.is_empty() {
             return;
         }
-        let original =
-            |(point, detour): &Jump, mask| Patch { at: point.at, bytes: detour.original, mask };
+        let original = |(point, detour): &Jump, mask| Patch { at: point.at, bytes: detour.original, mask };
         barrier();
         let patches: Vec<_> = jumps.iter().map(|jump| original(jump, TAIL & !jump.1.traps)).collect();
         self.poker.write_all(&patches);
@@ -250,8 +250,7 @@ impl Registry {
         let plan = Plan { window: &window, text: &text, at: point.at, follows, counting };
         // One that was made for the same code and the same use. The code may have been unloaded and be there
         // again, the probes registered anew; other code may have come in its place.
-        let serves =
-            |made: &Detour| made.follows >= follows && is_made_for(made, point) && plan.is_of(made);
+        let serves = |made: &Detour| made.follows >= follows && is_made_for(made, point) && plan.is_of(made);
         if let Some(detour) = detours_of(point).find(|made| serves(made)) {
             return Ok(detour);
         }
@@ -292,7 +291,7 @@ impl Registry {
         };
         let mut bytes = detour::head(detour).to_vec();
         bytes.extend_from_slice(code.bytes());
-        self.detours.queue(placed.at, bytes);
+        self.detours.queue(placed.at, &bytes);
         Ok(detour)
     }
 
@@ -478,9 +477,8 @@ fn jumps_before(at: u64) -> impl Iterator<Item = &'static ProbePoint> {
     let mut memory = [0; MOST];
     let is_read = SafeMemory.read(at - MOST as u64, &mut memory) == MOST;
     // Where a place is armed, one of the two is there: most addresses need no look into the table.
-    let is_armed = move |before: &u64| {
-        !is_read || matches!(memory.get(MOST - *before as usize), Some(&(JUMP | INT3)))
-    };
+    let is_armed =
+        move |before: &u64| !is_read || matches!(memory.get(MOST - *before as usize), Some(&(JUMP | INT3)));
     (1..MAX_DISPLACED).filter(is_armed).filter_map(move |before| point::lookup(at - before))
 }
 

@@ -157,9 +157,11 @@ impl Registry {
         self.modules = before;
         self.update();
         for module in self.unrelocated.clone() {
-            let waits = self.instances.iter().flatten().any(|instance| {
-                self.is_of(instance, &module) && is_not_ready(instance)
-            });
+            let waits = self
+                .instances
+                .iter()
+                .flatten()
+                .any(|instance| self.is_of(instance, &module) && is_not_ready(instance));
             let init = self.file(&module).ok().and_then(|file| file.init());
             if let (true, Some(init)) = (waits, init) {
                 // Without it the probe stays pending until the linker's next call.
@@ -305,8 +307,8 @@ impl Registry {
     pub fn enable(&mut self, request: usize, on: bool) {
         let Some(Some(found)) = self.requests.get(request) else { return };
         let mut points = Vec::new();
-        for number in found.instances.to_vec() {
-            let Some(instance) = self.instances[number as usize].as_mut() else { continue };
+        for number in &found.instances {
+            let Some(instance) = self.instances[*number as usize].as_mut() else { continue };
             instance.enabled = on;
             let crashed = instance.consumer().crash_signal.load(Acquire) != 0;
             instance.consumer().alive.store(on && !crashed, SeqCst);
@@ -400,7 +402,12 @@ impl Registry {
     #[must_use]
     pub fn consumers_of(&self, request: usize) -> Vec<*const Consumer> {
         let Some(Some(found)) = self.requests.get(request) else { return Vec::new() };
-        found.instances.iter().filter_map(|i| self.instances[*i as usize].as_ref()).map(|i| i.consumer).collect()
+        found
+            .instances
+            .iter()
+            .filter_map(|i| self.instances[*i as usize].as_ref())
+            .map(|i| i.consumer)
+            .collect()
     }
 
     /// Looks which objects are loaded: before [`Registry::label_of`].

@@ -48,8 +48,7 @@ impl Registry {
 
     /// Whether it looks for no further place: a replacement has one, and its object was not unloaded since.
     fn is_over(&self, request: &Request) -> bool {
-        let is_on =
-            |id: &u32| self.instances[*id as usize].as_ref().is_some_and(|instance| instance.enabled);
+        let is_on = |id: &u32| self.instances[*id as usize].as_ref().is_some_and(|instance| instance.enabled);
         request.is_settled_replacement() && request.instances.iter().any(is_on)
     }
 
@@ -64,7 +63,8 @@ impl Registry {
     fn resolve_in(&mut self, number: usize, index: usize) {
         let key = self.key_of(index);
         let Some(request) = self.requests[number].as_ref() else { return };
-        let is_final = |refusal: &Refusal| !refusal.is_pending() && !matches!(refusal, Refusal::NoSymbol { .. });
+        let is_final =
+            |refusal: &Refusal| !refusal.is_pending() && !matches!(refusal, Refusal::NoSymbol { .. });
         if request.refusal.as_ref().is_some_and(|refusal| is_final(refusal))
             || request.resolved.contains(&key)
             || self.is_over(request)
@@ -238,9 +238,10 @@ impl Registry {
         let (made, enabled, symbol) = match &mut request.maker {
             Maker::Spec(spec) => {
                 let made = consumers::of_spec(spec, key, module, file, resolved, &name);
-                let symbol = resolved.symbol.as_deref().map(|symbol| {
-                    Box::new(Symbol { name: symbol.into(), offset: resolved.symbol_offset })
-                });
+                let symbol = resolved
+                    .symbol
+                    .as_deref()
+                    .map(|symbol| Box::new(Symbol { name: symbol.into(), offset: resolved.symbol_offset }));
                 (made.map(consumers::keep), spec.probe.enabled, symbol)
             }
             Maker::Api(api, label) => {

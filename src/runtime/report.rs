@@ -51,8 +51,9 @@ pub fn finish() {
 #[must_use]
 pub fn has_hits() -> bool {
     lock::with_some_patience(|registry| {
-        let is_reported =
-            |number: u32| matches!(registry.requests[number as usize], Some(Request { maker: Maker::Spec(_), .. }));
+        let is_reported = |number: u32| {
+            matches!(registry.requests[number as usize], Some(Request { maker: Maker::Spec(_), .. }))
+        };
         registry
             .instances
             .iter()
@@ -95,7 +96,11 @@ fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
         let mut found: Vec<&Instance> =
             request.instances.iter().filter_map(|i| registry.instances[*i as usize].as_ref()).collect();
         found.sort_by(|a, b| {
-            registry.object_of(a).as_os_str().cmp(registry.object_of(b).as_os_str()).then(a.offset.cmp(&b.offset))
+            registry
+                .object_of(a)
+                .as_os_str()
+                .cmp(registry.object_of(b).as_os_str())
+                .then(a.offset.cmp(&b.offset))
         });
         if found.is_empty() {
             all.push(nowhere(request, spec, kind));

@@ -523,7 +523,10 @@ fn report_refusals(registry: &Registry, strictness: Strictness, before: MemoryUs
             armed += usize::from(instance.state() == State::Armed);
             match instance.refusal.as_deref() {
                 Some(refusal) if is_pattern => {
-                    let text = format!("{}: {refusal}", instance.symbol.as_ref().map_or(instance.consumer().name, |symbol| &symbol.name));
+                    let text = format!(
+                        "{}: {refusal}",
+                        instance.symbol.as_ref().map_or(instance.consumer().name, |symbol| &symbol.name)
+                    );
                     say(
                         Level::Warn,
                         &spec.origin.diagnostic(config::Severity::Warning, text, None).to_string(),

@@ -15,7 +15,7 @@ use super::call::{madvise, map_anonymous, munmap};
 /// Sizes are multiples of this, and so are addresses.
 const UNIT: usize = 16;
 /// Up to here there is a class for each multiple of [`UNIT`].
-const FINE: usize = 128;
+const FINE: usize = 256;
 const FINE_CLASSES: usize = FINE / UNIT;
 /// Beyond, so many for each doubling.
 const STEPS: usize = 4;
@@ -112,7 +112,8 @@ fn push(class: usize, block: *mut u8) {
 fn cut(size: usize, align: usize) -> *mut u8 {
     let mut old = BUMP.load(Acquire);
     loop {
-        let (from, left) = ((old >> LEFT_BITS) as usize * UNIT, (old & ((1 << LEFT_BITS) - 1)) as usize * UNIT);
+        let (from, left) =
+            ((old >> LEFT_BITS) as usize * UNIT, (old & ((1 << LEFT_BITS) - 1)) as usize * UNIT);
         let start = (from + align - 1) & !(align - 1);
         let taken = start - from + size;
         if taken <= left {
@@ -209,42 +210,59 @@ fn push_part(mut from: usize, to: usize) {
     }
 }
 
+/// Takes a whole list; its first address.
+fn take_list(head: &AtomicU64) -> usize {
+    let mut old = head.load(Acquire);
+    while let Err(now) = head.compare_exchange_weak(old, retag(old, 0), AcqRel, Acquire) {
+        old = now;
+    }
+    (old & ADDRESS_MASK) as usize
+}
+
+/// A word of memory that is ours.
+fn word(address: usize) -> usize {
+    // SAFETY: the block or piece of a list that was taken.
+    unsafe { (*(address as *const AtomicU64)).load(Relaxed) as usize }
+}
+
 /// Gives whole pages of free blocks back to the kernel. Others may allocate and free meanwhile. Not at a hit.
 pub fn trim() {
-    let mut free: Vec<(usize, usize)> = Vec::new();
+    /// In place of a class: what is pages already.
+    const PIECE: usize = usize::MAX;
+    let mut free: Vec<(usize, usize, usize)> = Vec::new();
     for (class, head) in FREE.iter().enumerate() {
-        let mut old = head.load(Acquire);
-        while let Err(now) = head.compare_exchange_weak(old, retag(old, 0), AcqRel, Acquire) {
-            old = now;
-        }
-        let mut block = (old & ADDRESS_MASK) as usize;
+        let mut block = take_list(head);
         while block != 0 {
-            free.push((block, class));
-            // SAFETY: all of the list is ours now.
-            block = (unsafe { (*(block as *const AtomicU64)).load(Relaxed) } & ADDRESS_MASK) as usize;
+            free.push((block, block + blocks_of(class).0, class));
+            block = word(block) & ADDRESS_MASK as usize;
         }
     }
+    // Those of the last time grow, and don't become more and more.
+    let mut piece = take_list(&PIECES);
+    while piece != 0 {
+        free.push((piece, piece + word(piece + size_of::<u64>()), PIECE));
+        piece = word(piece) & ADDRESS_MASK as usize;
+    }
     free.sort_unstable();
-    let end_of = |(block, class): &(usize, usize)| block + blocks_of(*class).0;
-    for run in free.chunk_by(|a, b| end_of(a) == b.0) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-        let pages = first.0.next_multiple_of(PAGE)..end_of(last) & !(PAGE - 1);
-        let len = pages.end.saturating_sub(pages.start).min(MOST_PAGES * PAGE);
-        let piece = pages.start..pages.start + len;
-        for (block, class) in run {
-            let (start, end) = (*block, end_of(&(*block, *class)));
-            if len == 0 || end <= piece.start || start >= piece.end {
-                push(*class, start as *mut u8);
+    for run in free.chunk_by(|a, b| a.1 == b.0) {
+        let (Some((first, ..)), Some((_, last, _))) = (run.first(), run.last()) else { continue };
+        let (low, high) = (first.next_multiple_of(PAGE), last & !(PAGE - 1));
+        for (start, end, class) in run {
+            if low >= high || *end <= low || *start >= high {
+                push(*class, *start as *mut u8);
             } else {
                 // Over the edges there is a part of it left.
-                push_part(start, piece.start);
-                push_part(piece.end, end);
+                push_part(*start, low);
+                push_part(high, *end);
             }
         }
-        if len > 0 {
+        let mut from = low;
+        while from < high {
+            let len = (high - from).min(MOST_PAGES * PAGE);
             // SAFETY: nothing in these pages is used.
-            let _ = unsafe { madvise(piece.start, len, libc::MADV_DONTNEED) };
-            give_piece(piece.start, len);
+            let _ = unsafe { madvise(from, len, libc::MADV_DONTNEED) };
+            give_piece(from, len);
+            from += len;
         }
     }
 }
@@ -333,8 +351,8 @@ mod tests {
             (112, 112),
             (113, 128),
             (128, 128),
-            (129, 160),
-            (161, 192),
+            (129, 144),
+            (161, 176),
             (256, 256),
             (257, 320),
             (32767, 32768),
