@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::*;
 
 /// Position independent, where int3 can stand inside a jump, and at low addresses, where undefined opcodes
@@ -43,6 +45,26 @@ mod switching {
     #[test]
     fn under_running_threads() {
         SHAPES.into_iter().for_each(|shape| assert_switches(shape, &[]));
+    }
+
+    /// The hits are the calls that were made while the probe was on.
+    fn assert_bounded(across: &str) {
+        let program = build("toggle_bounds.c", SHAPES[0]);
+        let launch = Launch::new(program).arg(across).arg(100_000).timeout(Duration::from_secs(600));
+        let outcome = launch.run();
+        let jumps = if only_int3() { "none" } else { "all" };
+        let expected = format!("wrong results: 0\nwithin bounds: yes\nhits: yes\njumps: {jumps}\n");
+        assert_eq!(outcome.stdout, expected, "{outcome}");
+    }
+
+    #[test]
+    fn a_hundred_thousand_times_across_a_cache_line() {
+        assert_bounded("line");
+    }
+
+    #[test]
+    fn a_hundred_thousand_times_across_a_page() {
+        assert_bounded("page");
     }
 
     #[test]

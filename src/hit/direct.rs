@@ -12,7 +12,7 @@ use crate::hit::alone;
 use crate::hit::barrier::FENCED;
 use crate::hit::c_structs::CUprobe;
 use crate::hit::clock::ERRNO_OFFSET;
-use crate::hit::consumer::Consumer;
+use crate::hit::consumer::{Consumer, ROLE_POINTER};
 use crate::hit::detour::{Detour, GO_ON, RESUME};
 use crate::hit::thread::{self, ThreadState};
 use crate::hit::trap::Hit;
@@ -353,7 +353,7 @@ global_asm!(
     cells = const offset_of!(ThreadState, cells),
     pending = const offset_of!(ThreadState, pending),
     alive = const offset_of!(Consumer, alive),
-    up = const offset_of!(Consumer, up),
+    up = const offset_of!(Consumer, role) + ROLE_POINTER,
     handler = const offset_of!(Consumer, handler),
     call = const offset_of!(Consumer, call),
     phase = sym alone::PHASE,
@@ -386,7 +386,9 @@ unsafe extern "C" fn said(
     *regs = *before;
     if let Some(thread) = thread::existing() {
         let mut hit = Hit::at_jump(regs, detour.point, std::ptr::null());
-        consumer.crashed(consumer.up, &mut hit, thread);
+        if let Some(up) = consumer.role.up() {
+            consumer.crashed(up, &mut hit, thread);
+        }
     }
     GO_ON
 }

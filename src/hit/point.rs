@@ -125,10 +125,10 @@ fn place(table: &Table, point: &'static ProbePoint) -> bool {
     }
 }
 
-/// A table of at least four times `count` cells, with everything the old one has. The old one stays:
+/// A table of more than twice `count` cells, with everything the old one has. The old one stays:
 /// a reader may be in it; all old ones together are no larger than the new one.
 fn grow(old: Option<&'static Table>, count: usize) -> &'static Table {
-    let size = (count.max(64) * 4).next_power_of_two();
+    let size = (count.max(64) * 2 + 1).next_power_of_two();
     let cells = (0..size).map(|_| AtomicPtr::default()).collect();
     let table: &'static Table = Box::leak(Box::new(Table { mask: size - 1, cells }));
     for cell in old.iter().flat_map(|old| old.cells.iter()) {

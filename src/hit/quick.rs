@@ -15,6 +15,7 @@ use std::arch::global_asm;
 use std::mem::offset_of;
 
 use crate::hit::consumer::Consumer;
+use crate::hit::detour::QuickDetour;
 use crate::hit::point::ProbePoint;
 use crate::hit::shadow::{self, ReturnInstance};
 use crate::hit::stubs;
@@ -65,6 +66,7 @@ unsafe impl Sync for Quick {}
 /// The flags are the last byte of the word that `flags` is stored into.
 const _: () = assert!(shadow::FLAGS == shadow::BYTES + 3);
 const STACK: usize = offset_of!(ThreadState, stack);
+const QUICK: usize = offset_of!(QuickDetour, quick);
 /// Of the times, from the first cell on.
 const TIMES: usize = 8 * Counters::EVENT_CELLS as usize;
 
@@ -96,7 +98,7 @@ global_asm!(
     ".cfi_adjust_cfa_offset 8",
     ".cfi_remember_state",
     "mov rdi, [rsp + 56]",
-    "mov rdi, [rdi - 19]", // &Detour, which begins with its Quick
+    "mov rdi, [rdi - 19]", // &QuickDetour
     "mov rax, [rip + uprobe_tls_cells@GOTTPOFF]",
     "mov rax, fs:[rax]",
     "test rax, rax",
@@ -436,12 +438,12 @@ global_asm!(
     timed = const shadow::TIMED,
     not_timed = const 0xFF - shadow::TIMED,
     alive = const offset_of!(Consumer, alive),
-    q_consumer = const offset_of!(Quick, consumer),
-    q_point = const offset_of!(Quick, point),
-    q_hash = const offset_of!(Quick, hash),
-    q_target = const offset_of!(Quick, target),
-    q_first = const offset_of!(Quick, first),
-    q_flags = const offset_of!(Quick, flags),
+    q_consumer = const QUICK + offset_of!(Quick, consumer),
+    q_point = const QUICK + offset_of!(Quick, point),
+    q_hash = const QUICK + offset_of!(Quick, hash),
+    q_target = const QUICK + offset_of!(Quick, target),
+    q_first = const QUICK + offset_of!(Quick, first),
+    q_flags = const QUICK + offset_of!(Quick, flags),
     cells = sym stubs::CELLS,
     mult = sym TICKS_MULT,
     l_count = const TIMES + 8 * latency::COUNT,

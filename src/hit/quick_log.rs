@@ -10,8 +10,8 @@ use std::arch::global_asm;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
-use crate::hit::consumer::Consumer;
-use crate::hit::detour::Detour;
+use crate::hit::consumer::{Consumer, More};
+use crate::hit::detour::QuickDetour;
 use crate::hit::point::ProbePoint;
 use crate::hit::process::{self, ProcessPage};
 use crate::hit::ring::{self, Cursor};
@@ -115,7 +115,7 @@ const fn offset(reg: Reg) -> Option<u8> {
 }
 
 const CURSOR: usize = offset_of!(ThreadState, cursor);
-const LOG: usize = offset_of!(Detour, log);
+const LOG: usize = offset_of!(QuickDetour, log);
 
 global_asm!(
     ".text",
@@ -237,6 +237,7 @@ global_asm!(
     "mov rdi, [rsp + 56]",
     "mov rdi, [rdi - 19]",
     "mov rax, [rdi + {consumer}]",
+    "mov rax, [rax + {more}]", // each that logs has it
     "lock inc qword ptr [rax + {lost}]",
     "jmp 4b",
     "8:",
@@ -268,7 +269,8 @@ global_asm!(
     pid = const offset_of!(ProcessPage, pid),
     broken = sym ring::BROKEN,
     alive = const offset_of!(Consumer, alive),
-    lost = const offset_of!(Consumer, counters) + offset_of!(crate::hit::counters::Counters, lost),
+    more = const offset_of!(Consumer, more),
+    lost = const offset_of!(More, counters) + offset_of!(crate::hit::counters::Counters, lost),
     is_named = const CURSOR + offset_of!(Cursor, is_named),
     at = const CURSOR + offset_of!(Cursor, at),
     end = const CURSOR + offset_of!(Cursor, end),

@@ -157,7 +157,7 @@ fn land(regs: &mut Regs, stub: u32, thread: &'static ThreadState, now: u64) {
     let frame = Frame::at(thread, regs.rsp.wrapping_sub(8));
     if TWICE_FOLLOWED.load(Relaxed) {
         // SAFETY: an instance's consumer is not freed before it is done.
-        let returns_twice = |instance: &ReturnInstance| unsafe { (*instance.consumer).returns_twice };
+        let returns_twice = |instance: &ReturnInstance| unsafe { (&*instance.consumer).returns_twice };
         if frame.any(thread, returns_twice) && process::is_borrowed() {
             // vfork, in the child: the parent's return is the one that counts.
             frame.pin(thread);

@@ -86,6 +86,17 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// Of nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            id: AtomicU32::new(0),
+            address: AtomicU64::new(0),
+            len: AtomicUsize::new(0),
+            word: AtomicU64::new(0),
+        }
+    }
+
     /// Events from `address` will all have `len` bytes: where the word of such an event will be found.
     /// `None`: it is defined with another address. Not at a hit.
     #[must_use]
@@ -396,7 +407,7 @@ fn write_definition(consumer: &Consumer, address: u64, cursor: &Cursor) -> Optio
     let program = &role.program;
     let flags = if program.prints_latency() { PRINTS_LATENCY } else { 0 };
     to.head(address, kind, flags, program.entry_args(), program.args().len());
-    to.names(&consumer.name, &consumer.at);
+    to.names(consumer.name, consumer.at);
     for (name, format) in program.arguments() {
         to.arg(format as u8, name);
     }

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use findshlibs::{Segment, SharedLibrary, TargetSharedLibrary};
 
@@ -46,7 +47,11 @@ impl FileSource for MappedFiles {
         let path = CString::new(path.as_os_str().as_bytes()).ok()?;
         let mapping = sys::Mapping::open(&path).ok()?;
         let id = FileId { dev: mapping.id.dev, ino: mapping.id.ino };
-        Some(FileBytes::new(mapping, id))
+        // SAFETY: a private mapping that was never written: it is read anew from the file.
+        let release = |bytes: &[u8]| unsafe {
+            let _ = sys::madvise(bytes.as_ptr() as usize, bytes.len(), libc::MADV_DONTNEED);
+        };
+        Some(FileBytes::new(mapping, id).with_release(release))
     }
 }
 
@@ -68,7 +73,7 @@ fn id_of(path: &Path) -> Option<FileId> {
 
 /// The loaded objects that have a file, the program first.
 #[must_use]
-pub fn list_modules() -> Vec<Module> {
+pub fn list_modules() -> Vec<Rc<Module>> {
     let own = list_modules as *const () as u64;
     let mut modules = Vec::new();
     let mut index = 0;
@@ -91,7 +96,7 @@ pub fn list_modules() -> Vec<Module> {
         }
     });
     modules.extend(other_namespaces(&modules));
-    modules
+    modules.into_iter().map(Rc::new).collect()
 }
 
 /// `struct link_map` (link.h), as far as it is public.

@@ -10,10 +10,12 @@ mod high;
 mod map;
 mod string;
 mod tasks;
+mod usage;
 
-pub use alloc::Allocator;
+pub use alloc::{Allocator, trim};
 pub use call::*;
 pub use file::{Fd, FileId, Mapping, file_id, map_stack, read_whole, stat_raw, write_raw};
 pub use high::{move_out_of_reach, with_more_descriptors};
-pub use map::FixedHashMap;
+pub use map::{FixedHashMap, FixedHasher};
 pub use tasks::{blocked_signals, main_thread_has_ended, thread_ids};
+pub use usage::{MemoryUsage, memory_usage};
