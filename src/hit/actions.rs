@@ -464,7 +464,7 @@ unsafe fn act(
 /// `context` is the frame of the signal being handled, complete but for this.
 pub unsafe fn deliver_pending(thread: &'static ThreadState, context: *mut SignalContext, mask: u64) {
     // Inside a handler of a probe they wait for its end.
-    while thread.running.load(Relaxed).is_null()
+    while !thread.run().is_on()
         && let Some(mut info) = take_pending(thread, !mask)
     {
         let action = believed(info.signal);

@@ -13,7 +13,7 @@ use crate::hit::output::Stamp;
 use crate::hit::ring::Definition;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{alone, asm, clock, jprobe, output, returning, vectors};
+use crate::hit::{alone, asm, clock, direct, jprobe, output, returning, vectors};
 
 /// Which side of a call an event is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -135,7 +135,7 @@ pub struct Consumer {
     pub up: *mut CUprobe,
     /// 0: none.
     pub handler: usize,
-    /// One of the guarded calls.
+    /// The latter, or what calls it.
     pub call: usize,
     /// The next in the list of all consumers with counts of their own.
     pub next: AtomicPtr<Consumer>,
@@ -208,8 +208,8 @@ impl Consumer {
         // SAFETY: registered: the struct is there.
         self.handler = unsafe { (*up).pre_handler }.map_or(0, |handler| handler as usize);
         self.call = match with_vectors {
-            true => vectors::uprobe_guarded_call_vectors as *const () as usize,
-            false => asm::uprobe_guarded_call as *const () as usize,
+            true => direct::uprobe_direct_vectors as *const () as usize,
+            false => self.handler,
         };
     }
 
@@ -462,7 +462,7 @@ pub(super) fn guarded(
     let saved = unsafe { *errno };
     // SAFETY: the handler has the signature the header gives; faults are recovered.
     let result = unsafe {
-        let recovery = thread.recovery.as_ptr();
+        let recovery = thread.run().recovery_cell();
         // On a trap the kernel keeps the vector registers; a return has nobody else to do it.
         if !on_trap {
             vectors::uprobe_guarded_call_vectors(function, a, b, c, recovery)

@@ -12,6 +12,7 @@ use crate::regs::Reg;
 ///         push rax
 ///         [lahf; seto al; push rax]     where the flags may matter
 ///         mov rax, fs:[cells]; test rax, rax; jz slow
+///         cmp qword ptr [rax], 0; jne slow        inside a handler
 ///         [cmp reg, constant; jcc no]   the filter
 ///         inc qword ptr [rax + 8 * cell]
 ///         [pop rax; add al, 127; sahf]
@@ -99,7 +100,7 @@ fn comparison(test: &RegisterTest) -> [u8; 7] {
 }
 
 /// Code of at most this length.
-const MAX: usize = 112;
+const MAX: usize = 120;
 
 /// Bytes of code, appended one after the other.
 struct Bytes {
@@ -142,7 +143,9 @@ impl Counting {
         bytes.push(&[0x64, 0x48, 0x8b, 0x04, 0x25]);
         bytes.push(&asm::cells_offset().to_le_bytes());
         bytes.push(&[0x48, 0x85, 0xc0]);
-        let slow = bytes.push(&[0x74, 0]);
+        let no_cells = bytes.push(&[0x74, 0]);
+        bytes.push(&[0x48, 0x83, 0x38, 0]);
+        let in_handler = bytes.push(&[0x75, 0]);
         let no = self.counted.filter.map(|(test, _)| {
             bytes.push(&comparison(&test));
             bytes.push(&[0x70 | condition(test.predicate) ^ 1, 0])
@@ -154,7 +157,8 @@ impl Counting {
             self.count(&mut bytes, filtered)
         });
         let here = bytes.len;
-        bytes.link(slow, here);
+        bytes.link(no_cells, here);
+        bytes.link(in_handler, here);
         self.restore(&mut bytes);
         let end = bytes.push(&[0xe9]) + 4;
         bytes.push(&((generic.wrapping_sub(entry + end as u64)) as u32).to_le_bytes());
@@ -214,6 +218,7 @@ impl Counting {
                 }
                 [0x64, ..] => 9,
                 [0x40..=0x4f, 0x81 | 0xf7, ..] | [0x48, 0xff, ..] => 7,
+                [0x48, 0x83, ..] => 4,
                 [0x0f, ..] | [0x48, 0x85, ..] => 3,
                 [0x70..=0x7f | 0x04, ..] => 2,
                 // The end of one way: the next begins with the stack as it was at the branch.
@@ -301,6 +306,7 @@ mod tests {
                             _ if insn.is_jcc_short_or_near() => {
                                 ways.push((insn.near_branch_target(), below, rax));
                             }
+                            Mnemonic::Cmp if insn.memory_base() == Register::RAX => {}
                             Mnemonic::Cmp | Mnemonic::Test if insn.op1_register() == Register::None => {
                                 let (test, _) = filter.expect("a filter");
                                 assert_eq!(insn.immediate(1), i64::from(test.constant) as u64);
@@ -311,7 +317,7 @@ mod tests {
                         at = insn.next_ip();
                     }
                 }
-                assert_eq!((ends, outs), (1 + u32::from(filter.is_some()), 1));
+                assert_eq!((ends, outs), (1 + u32::from(filter.is_some()), 2));
             }
         }
     }

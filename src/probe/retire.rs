@@ -74,7 +74,8 @@ impl Retirement {
         retired.retain_mut(|retired| {
             let hits = retired.hits.as_deref().unwrap_or_default();
             let is_read = hits.iter().any(|(state, sequence)| state.sequence.load(Acquire) == *sequence)
-                || thread::all().any(|state| holds_in_step(state, retired.list));
+                || thread::all().any(|state| holds_in_step(state, retired.list))
+                || runs(retired.consumer);
             if is_read {
                 return true;
             }
@@ -108,6 +109,12 @@ fn has_calls_under_way(consumer: *const Consumer) -> bool {
     unsafe { consumer.as_ref() }.is_some_and(|consumer| consumer.outstanding() != 0)
 }
 
+/// Whether any thread is in a handler of `consumer`: one that was called directly is in no hit that counts
+/// in a sequence.
+fn runs(consumer: *const Consumer) -> bool {
+    !consumer.is_null() && thread::all().any(|state| std::ptr::eq(state.run().consumer(), consumer))
+}
+
 fn holds_in_step(state: &ThreadState, list: *mut ConsumerList) -> bool {
     // Without a list the consumer was in one that is retired too; steps hold lists, not consumers,
     // and a dead consumer in a held list is looked at: any step at all keeps it.
@@ -128,7 +135,7 @@ fn leads_to(state: &ThreadState, consumer: *mut Consumer) -> bool {
             return awaited == consumer;
         }
         let holder = thread::all()
-            .find(|other| other.running.load(SeqCst) == awaited && !other.waiting_for.load(SeqCst).is_null());
+            .find(|other| other.run().consumer() == awaited && !other.waiting_for.load(SeqCst).is_null());
         let Some(holder) = holder else { return false };
         awaited = holder.waiting_for.load(SeqCst);
     }
@@ -150,7 +157,7 @@ pub fn wait_until_idle(consumers: &[*const Consumer]) {
 
 fn wait_for(consumer: *const Consumer) {
     let me = thread::current();
-    let mine = me.map_or(std::ptr::null_mut(), |me| me.running.load(Relaxed));
+    let mine = me.map_or(std::ptr::null_mut(), |me| me.run().consumer());
     if let Some(me) = me {
         me.waiting_for.store(consumer.cast_mut(), SeqCst);
     }
@@ -159,7 +166,7 @@ fn wait_for(consumer: *const Consumer) {
             continue;
         }
         let mut rounds = 0_u32;
-        while state.running.load(Acquire).cast_const() == consumer
+        while state.run().consumer().cast_const() == consumer
             || state.missing.load(Acquire).cast_const() == consumer
         {
             let circle = !mine.is_null() && leads_to(state, mine);
