@@ -131,14 +131,7 @@ macro_rules! restore_xmm {
 /// and where a debugger steps it would set the trap flag that pushfq saw.
 macro_rules! restore_flags {
     () => {
-        concat!(
-            "xor eax, eax\n",
-            "bt ecx, 11\n",
-            "setc al\n",
-            "mov ah, cl\n",
-            "add al, 127\n",
-            "sahf\n",
-        )
+        concat!("xor eax, eax\n", "bt ecx, 11\n", "setc al\n", "mov ah, cl\n", "add al, 127\n", "sahf\n",)
     };
 }
 

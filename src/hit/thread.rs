@@ -382,9 +382,7 @@ impl ThreadState {
 
     /// Whether our own code is at work in this thread: a hit, a handler, a change of the registry.
     pub fn is_ours(&self) -> bool {
-        self.depth.load(Relaxed) > 0
-            || self.library.load(Relaxed) > 0
-            || self.run().is_on()
+        self.depth.load(Relaxed) > 0 || self.library.load(Relaxed) > 0 || self.run().is_on()
     }
 
     /// A sigwait is about to take one of `signals`.
