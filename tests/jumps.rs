@@ -123,10 +123,8 @@ fn handlers_run_probed_functions_from_the_middle() {
 fn handlers_are_called_directly() {
     for (shape, mode) in SHAPES.into_iter().flat_map(|shape| [(shape, "any"), (shape, "spare")]) {
         let launch = Launch::new(build("j_direct.c", shape)).arg(mode);
-        let outcome = launch
-            .count("exe:counted")
-            .probe("exe:timed", "kind = \"call\"\naction = [\"count\"]")
-            .run();
+        let outcome =
+            launch.count("exe:counted").probe("exe:timed", "kind = \"call\"\naction = [\"count\"]").run();
         assert_eq!(outcome.stdout, "wrong 0\n", "{outcome}");
         assert_eq!(outcome.end, End::Exit(0), "{outcome}");
         for at in ["exe:counted", "exe:timed"] {
