@@ -62,8 +62,8 @@ impl Quick {
     }
 }
 
-/// Where the cells of `consumer` begin, if it does nothing but count calls and take their times. (Where the time
-/// stamp counter is the clock; another is not read here.)
+/// Where the cells of `consumer` begin, if it does nothing but count calls and take their times, of those that its
+/// filter lets through. (Where the time stamp counter is the clock; another is not read here.)
 #[must_use]
 pub fn first_cell(consumer: &Consumer) -> Option<u32> {
     let Role::Event(event) = &consumer.role else { return None };
@@ -74,7 +74,6 @@ pub fn first_cell(consumer: &Consumer) -> Option<u32> {
     };
     let only_counts = event.side != Side::Entry
         && !event.acts()
-        && !event.program.has_filter()
         && consumer.sample == 1
         && consumer.limit == 0
         && consumer.maxactive == 0

@@ -15,7 +15,7 @@
 use std::mem::offset_of;
 use std::sync::atomic::Ordering::*;
 
-use crate::hit::consumer::Consumer;
+use crate::hit::consumer::{Consumer, Role};
 use crate::hit::point::ProbePoint;
 use crate::hit::thread::ThreadState;
 use crate::hit::{pool, quick};
@@ -97,7 +97,11 @@ impl ReturnInstance {
 
     /// Lets [`super::quick`] end it, where that can.
     fn make_quick(&mut self) {
-        let first = quick::first_cell(self.consumer()).filter(|_| self.block == 0);
+        let decided = match &self.consumer().role {
+            Role::Event(event) => !event.program.has_filter() || event.program.filters_at_entry(),
+            _ => false,
+        };
+        let first = quick::first_cell(self.consumer()).filter(|_| decided && self.block == 0);
         if let Some(first) = first {
             let timed = if self.consumer().latency.is_some() { TIMED } else { 0 };
             self.next = first;
