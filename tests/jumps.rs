@@ -139,6 +139,23 @@ fn handlers_run_probed_functions_from_the_middle() {
     }
 }
 
+/// A place with one handler and nothing else has a way of its own: nested hits, signals, crashes, errno, flags,
+/// registers, other threads.
+#[test]
+fn handlers_are_called_directly() {
+    for (shape, mode) in SHAPES.into_iter().flat_map(|shape| [(shape, "any"), (shape, "spare")]) {
+        let launch = Launch::new(build("j_direct.c", shape)).arg(mode);
+        let outcome =
+            launch.count("exe:counted").probe("exe:timed", "kind = \"call\"\naction = [\"count\"]").run();
+        assert_eq!(outcome.stdout, "wrong 0\n", "{outcome}");
+        assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+        for at in ["exe:counted", "exe:timed"] {
+            let probe = outcome.at(at);
+            assert_eq!((probe.hits, probe.nmissed), (10, 10), "{outcome}");
+        }
+    }
+}
+
 /// Wherever the faulting instruction stands in what a jump displaces.
 #[test]
 fn faults_are_the_programs_own() {

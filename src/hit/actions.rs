@@ -8,18 +8,24 @@
 //! Entries are read in signal handlers and written by sigaction calls of any thread: a sequence lock
 //! per signal, whose writer runs with asynchronous signals blocked.
 
-use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::frame::{SignalContext, SignalInfo};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::STEP_OFFSET;
 use crate::hit::slots::{self, InSlot, View};
-use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
+use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
 use crate::hit::{asm, defer, fault, process, trap};
 use crate::insn::SlotPc;
 use crate::regs::Memory;
 use crate::sys::{self, KernelSigaction, SA_RESTORER, sigbit};
+
+mod call;
+mod pending;
+
+pub use call::HandlerCall;
+use pending::{PROCESS_PENDING, pend};
+pub use pending::{own_pending, pending_mask, take_pending};
 
 /// Signals are 1..=64.
 pub const SIGNALS: usize = 65;
@@ -464,7 +470,7 @@ unsafe fn act(
 /// `context` is the frame of the signal being handled, complete but for this.
 pub unsafe fn deliver_pending(thread: &'static ThreadState, context: *mut SignalContext, mask: u64) {
     // Inside a handler of a probe they wait for its end.
-    while thread.running.load(Relaxed).is_null()
+    while !thread.run().is_on()
         && let Some(mut info) = take_pending(thread, !mask)
     {
         let action = believed(info.signal);
@@ -504,131 +510,6 @@ unsafe fn run_handler(
         // SAFETY: the caller's promise (deliver).
         unsafe { deliver_pending(thread, context, after) };
     }
-}
-
-/// A call of a handler of the program's in the kernel's place.
-pub struct HandlerCall {
-    /// The handler.
-    pub handler: usize,
-    /// It asked for the alternate stack (and gets it, where there is one that is not in use).
-    pub on_alternate: bool,
-    /// The mask in force while it runs, as the program sees it.
-    pub during: u64,
-}
-
-impl HandlerCall {
-    /// Makes it; the mask that the handler left in the frame, as the program sees it. The frame keeps
-    /// what of it the kernel may know. May be left by longjmp.
-    ///
-    /// # Safety
-    /// `info` and `context` are the signal's, whose handler may run now.
-    pub unsafe fn make(
-        &self,
-        signal: i32,
-        info: *mut SignalInfo,
-        context: *mut SignalContext,
-        thread: Option<&'static ThreadState>,
-    ) -> u64 {
-        // SAFETY: the caller's promise.
-        let mask = unsafe { &raw mut (*context).mask };
-        // SAFETY: the frame's mask, which the thread goes on with; the program sees what it believes.
-        unsafe { *mask |= thread.map_or(0, |thread| thread.blocked.load(Relaxed)) };
-        if let Some(thread) = thread {
-            thread.end_wait();
-            thread.blocked.store(self.during & PROTECTED_MASK, Relaxed);
-        }
-        sys::set_signal_mask(self.during & !PROTECTED_MASK);
-        let alternate = if self.on_alternate { alternate_stack() } else { None };
-        // SAFETY: the program's own handler, with the kernel's arguments.
-        unsafe {
-            match alternate {
-                Some(stack) => {
-                    let disarmed = stack.ss_flags & SS_AUTODISARM != 0;
-                    if disarmed {
-                        set_alternate_stack(&libc::stack_t { ss_flags: libc::SS_DISABLE, ..stack });
-                    }
-                    asm::uprobe_call_on_stack(
-                        stack.ss_sp as usize + stack.ss_size,
-                        self.handler,
-                        signal as usize,
-                        info as usize,
-                        context as usize,
-                    );
-                    if disarmed {
-                        set_alternate_stack(&stack);
-                    }
-                }
-                None => call_handler(self.handler, signal, info, context),
-            }
-        }
-        // SAFETY: as above: what the handler left in the frame is what the thread goes on with.
-        let after = unsafe {
-            let after = *mask;
-            *mask = after & !PROTECTED_MASK;
-            after
-        };
-        // Nothing of the program's runs between here and the return to it.
-        sys::set_signal_mask(!PROTECTED_MASK);
-        if let Some(thread) = thread {
-            thread.blocked.store(after & PROTECTED_MASK, Relaxed);
-        }
-        after
-    }
-}
-
-/// The kernel takes the alternate stack away while a handler runs on it (sigaltstack(2)).
-const SS_AUTODISARM: i32 = 1 << 31;
-
-/// The alternate stack, where there is one that is not in use.
-fn alternate_stack() -> Option<libc::stack_t> {
-    let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
-    // SAFETY: the kernel writes one stack_t.
-    unsafe { sys::syscall3(libc::SYS_sigaltstack, 0, &raw mut stack as usize, 0) }.ok()?;
-    let usable = stack.ss_flags & (libc::SS_ONSTACK | libc::SS_DISABLE) == 0 && stack.ss_size > 0;
-    usable.then_some(stack)
-}
-
-fn set_alternate_stack(stack: &libc::stack_t) {
-    // SAFETY: what the program itself gave to the kernel, or nothing.
-    let _ = unsafe { sys::syscall3(libc::SYS_sigaltstack, std::ptr::from_ref(stack) as usize, 0, 0) };
-}
-
-/// Remembers a blocked signal; like the kernel's, one of each.
-fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
-    let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
-    if thread.pending.fetch_or(1 << at, AcqRel) & (1 << at) == 0 {
-        // SAFETY: this thread's own cell.
-        unsafe { (&mut *thread.pending_info.get())[at] = *info };
-    }
-}
-
-/// Which protected signals are pending for the thread or the process, as a kernel mask.
-#[must_use]
-pub fn pending_mask(thread: &ThreadState) -> u64 {
-    own_pending(thread) | PROCESS_PENDING.mask()
-}
-
-/// Those pending for the thread itself.
-#[must_use]
-pub fn own_pending(thread: &ThreadState) -> u64 {
-    let pending = thread.pending.load(Acquire);
-    PROTECTED
-        .iter()
-        .enumerate()
-        .filter(|(at, _)| pending & (1 << at) != 0)
-        .fold(0, |mask, (_, s)| mask | sigbit(*s))
-}
-
-/// Takes one pending signal out of `set`, for sigwait and its kin.
-#[must_use]
-pub fn take_pending(thread: &ThreadState, set: u64) -> Option<SignalInfo> {
-    let own = own_pending(thread);
-    let Some(at) = PROTECTED.iter().position(|signal| set & own & sigbit(*signal) != 0) else {
-        return PROCESS_PENDING.take(set);
-    };
-    thread.pending.fetch_and(!(1 << at), AcqRel);
-    // SAFETY: this thread's own cell.
-    Some(unsafe { (&*thread.pending_info.get())[at] })
 }
 
 /// At the end of a hit: delivers what was held back meanwhile.
@@ -672,54 +553,5 @@ pub fn after_fork() {
         let version = entry.version.load(Relaxed);
         entry.version.store(version.next_multiple_of(2), Relaxed);
     }
-    for cell in &PROCESS_PENDING.0 {
-        cell.state.store(EMPTY, Relaxed);
-    }
-}
-
-/// Signals of the process that no thread takes.
-struct ProcessPending([PendingCell; PROTECTED.len()]);
-
-struct PendingCell {
-    state: AtomicU32,
-    info: UnsafeCell<SignalInfo>,
-}
-
-const EMPTY: u32 = 0;
-const CHANGING: u32 = 1;
-const FULL: u32 = 2;
-
-// SAFETY: a cell is touched only by whoever set its state to CHANGING.
-unsafe impl Sync for ProcessPending {}
-
-static PROCESS_PENDING: ProcessPending = ProcessPending(
-    [const { PendingCell { state: AtomicU32::new(EMPTY), info: UnsafeCell::new(SignalInfo::new()) } };
-        PROTECTED.len()],
-);
-
-impl ProcessPending {
-    fn put(&self, signal: i32, info: &SignalInfo) {
-        let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
-        let cell = &self.0[at];
-        if cell.state.compare_exchange(EMPTY, CHANGING, SeqCst, Relaxed).is_ok() {
-            // SAFETY: ours while CHANGING.
-            unsafe { *cell.info.get() = *info };
-            cell.state.store(FULL, SeqCst);
-        }
-    }
-
-    fn take(&self, set: u64) -> Option<SignalInfo> {
-        self.0.iter().zip(PROTECTED).filter(|(_, signal)| set & sigbit(*signal) != 0).find_map(|(cell, _)| {
-            cell.state.compare_exchange(FULL, CHANGING, SeqCst, Relaxed).ok()?;
-            // SAFETY: ours while CHANGING.
-            let info = unsafe { *cell.info.get() };
-            cell.state.store(EMPTY, SeqCst);
-            Some(info)
-        })
-    }
-
-    fn mask(&self) -> u64 {
-        let full = self.0.iter().zip(PROTECTED).filter(|(cell, _)| cell.state.load(SeqCst) == FULL);
-        full.fold(0, |mask, (_, signal)| mask | sigbit(signal))
-    }
+    PROCESS_PENDING.clear();
 }

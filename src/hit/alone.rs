@@ -40,7 +40,7 @@ pub fn arrive() {
         // One that does not get out of it in a second is stopped there, or was killed there: a vfork
         // child on its parent's state.
         let mut rounds = 0_u32;
-        while state.counting.load(Acquire) && rounds < 2000 {
+        while (state.counting.load(Acquire) || state.run().is_counting()) && rounds < 2000 {
             rounds += 1;
             if rounds < 1000 {
                 sys::yield_now();

@@ -5,6 +5,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::arch::{asm, global_asm};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
+use super::run::Run;
 use super::thread::ThreadState;
 
 global_asm!(
@@ -99,13 +100,14 @@ global_asm!(
     "push r13",
     "push r14",
     "push r15",
-    "push r8",
+    "push r8", // the recovery cell
     ".cfi_offset rbx, -24",
     ".cfi_offset r12, -32",
     ".cfi_offset r13, -40",
     ".cfi_offset r14, -48",
     ".cfi_offset r15, -56",
-    "mov [r8], rsp",
+    "lea rax, [rsp + 1]",
+    "mov [r8], rax",
     "mov rax, rdi",
     "mov rdi, rsi",
     "mov rsi, rdx",
@@ -126,7 +128,7 @@ global_asm!(
     // From any depth of calls, with rsp from the recovery cell: as if the function had returned 0.
     "uprobe_guarded_leave:",
     ".cfi_def_cfa rbp, 16",
-    "mov rsp, rdi",
+    "lea rsp, [rdi - 1]",
     "xor eax, eax",
     "lea rbp, [rsp + 48]",
     "cld",
@@ -160,6 +162,11 @@ global_asm!(
     "test rax, rax",
     "jz 6f",
     "cmp dword ptr [rax + {depth}], 0",
+    "jne 7f",
+    "mov rax, [rax + {cells}]",
+    "test rax, rax",
+    "jz 6f",
+    "cmp qword ptr [rax + {consumer}], 0",
     "jne 7f",
     "6:",
     "mov rax, [rdx + 168]", // uc_mcontext.gregs[REG_RIP]
@@ -258,6 +265,8 @@ global_asm!(
     leave = sym super::slots::leave_view,
     set_aside = sym super::defer::set_aside,
     depth = const std::mem::offset_of!(ThreadState, depth),
+    cells = const std::mem::offset_of!(ThreadState, cells),
+    consumer = const Run::CONSUMER,
 );
 
 unsafe extern "C" {

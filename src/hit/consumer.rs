@@ -14,7 +14,7 @@ use crate::hit::output::Stamp;
 use crate::hit::ring::Definition;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{alone, asm, clock, jprobe, output, returning, vectors};
+use crate::hit::{alone, asm, clock, direct, jprobe, output, returning, vectors};
 use crate::place::Label;
 
 /// Which side of a call an event is about.
@@ -276,8 +276,8 @@ impl Consumer {
         // SAFETY: registered: the struct is there.
         self.handler = unsafe { (*up).pre_handler }.map_or(0, |handler| handler as usize);
         self.call = match with_vectors {
-            true => vectors::uprobe_guarded_call_vectors as *const () as usize,
-            false => asm::uprobe_guarded_call as *const () as usize,
+            true => direct::uprobe_direct_vectors as *const () as usize,
+            false => self.handler,
         };
     }
 
@@ -531,7 +531,7 @@ pub(super) fn guarded(
     let saved = unsafe { *errno };
     // SAFETY: the handler has the signature the header gives; faults are recovered.
     let result = unsafe {
-        let recovery = thread.recovery.as_ptr();
+        let recovery = thread.run().recovery_cell();
         // On a trap the kernel keeps the vector registers; a return has nobody else to do it.
         if !on_trap {
             vectors::uprobe_guarded_call_vectors(function, a, b, c, recovery)

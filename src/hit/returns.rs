@@ -112,7 +112,7 @@ pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, flow: Flow) -> Option<u64
     // The address in the slot: what unwinders look at until the stub's call has written it again.
     let runs = flow != Flow::RipChanged;
     if runs && (chained || SafeMemory.write_u64(frame.slot, stubs::landing(stub))) {
-        frame.start(thread, count, ticks());
+        frame.start(thread, count, chained, ticks());
         let through = !chained && hit.target != 0 && flow == Flow::Continue;
         return through.then(|| stubs::start(stub));
     }

@@ -11,6 +11,7 @@ use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
 use crate::hit::ring::Cursor;
+use crate::hit::run::Run;
 use crate::hit::shadow::OwnStack;
 use crate::hit::{alone, asm, barrier, process};
 use crate::regs::Regs;
@@ -74,16 +75,12 @@ pub struct ThreadState {
     pub sequence: AtomicU64,
     /// How many hits are nested now.
     pub depth: AtomicU32,
-    /// The consumer whose handler runs now. Read by unregister.
-    pub running: AtomicPtr<Consumer>,
     /// The consumer for which this thread counts a hit as missed. Read by unregister.
     pub missing: AtomicPtr<Consumer>,
     /// The consumer this thread waits for in unregister. Read by other waiters, to break a circle.
     pub waiting_for: AtomicPtr<Consumer>,
     /// Greater than 0 while our own code runs outside a hit: hits then are ours, not the program's.
     pub library: AtomicU32,
-    /// Where a crashing handler's rsp goes back to; 0 outside handlers.
-    pub recovery: AtomicU64,
     /// What the last recovered fault was.
     pub fault_signal: AtomicI32,
     /// And where.
@@ -110,8 +107,10 @@ pub struct ThreadState {
     pub comm_known: AtomicBool,
     /// In the middle of [`super::alone::add`].
     pub counting: AtomicBool,
-    /// Where it counts.
+    /// Where it counts, and which handler it runs.
     pub cells: Cells,
+    /// The latter, where it has no cells.
+    run_without_cells: Run,
     /// Where it writes the binary trace.
     pub cursor: Cursor,
     /// Its own stack, and the calls followed there.
@@ -266,11 +265,10 @@ impl ThreadState {
         let sequence = self.sequence.load(Relaxed);
         self.sequence.store(sequence + (sequence & 1), Relaxed);
         self.depth.store(0, Relaxed);
-        self.running.store(std::ptr::null_mut(), Relaxed);
+        self.run().reset();
         self.missing.store(std::ptr::null_mut(), Relaxed);
         self.waiting_for.store(std::ptr::null_mut(), Relaxed);
         self.library.store(0, Relaxed);
-        self.recovery.store(0, Relaxed);
         self.counting.store(false, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
@@ -284,6 +282,13 @@ impl ThreadState {
         for step in &self.steps {
             step.slot.store(0, Relaxed);
         }
+    }
+
+    /// Which handler it runs. Read by unregister.
+    #[inline]
+    #[must_use]
+    pub fn run(&self) -> &Run {
+        self.cells.run().unwrap_or(&self.run_without_cells)
     }
 
     /// Enters a hit: from here on nothing it may read is freed.
@@ -316,11 +321,11 @@ impl ThreadState {
     }
 
     /// Shows compiled code where the thread counts, unless our own code is at work: what that executes is
-    /// counted otherwise, or not at all. To be called where that may have changed; to show nothing is
-    /// always right.
+    /// counted otherwise, or not at all. (Of handlers it knows itself: [`Run`].) To be called where that may
+    /// have changed; to show nothing is always right.
     #[inline]
     fn show_cells(&self) {
-        if !self.is_ours() {
+        if self.depth.load(Relaxed) == 0 && self.library.load(Relaxed) == 0 {
             compiler_fence(SeqCst);
             asm::set_cells(self.cells.address());
         }
@@ -330,14 +335,14 @@ impl ThreadState {
     /// and looks at this second.
     #[inline]
     pub fn begin_run(&self, consumer: &Consumer) {
-        self.running.store(std::ptr::from_ref(consumer).cast_mut(), Release);
+        self.run().begin(consumer);
         barrier::light();
     }
 
     /// Ends what [`ThreadState::begin_run`] began.
     #[inline]
     pub fn end_run(&self) {
-        self.running.store(std::ptr::null_mut(), Release);
+        self.run().end();
     }
 
     /// Counts a hit of `consumer` as missed, which unregister waits for as for a run.
@@ -377,9 +382,7 @@ impl ThreadState {
 
     /// Whether our own code is at work in this thread: a hit, a handler, a change of the registry.
     pub fn is_ours(&self) -> bool {
-        self.depth.load(Relaxed) > 0
-            || self.library.load(Relaxed) > 0
-            || !self.running.load(Relaxed).is_null()
+        self.depth.load(Relaxed) > 0 || self.library.load(Relaxed) > 0 || self.run().is_on()
     }
 
     /// A sigwait is about to take one of `signals`.

@@ -24,13 +24,12 @@ use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::compiled::{Compiled, Place};
 use crate::hit::consumer::{Consumer, ConsumerList, Role, Side};
-use crate::hit::counters::Counters;
 use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN, QuickDetour, compiled_entry};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
 use crate::hit::quick_log::QuickLog;
-use crate::hit::{ticks, vectors};
+use crate::hit::{quick, vectors};
 use crate::insn::{
     CODE_CAPACITY, Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal,
     flags_are_dead, relocate,
@@ -410,21 +409,7 @@ fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
     let [consumer] = list.all.as_slice() else { return None };
     // SAFETY: listed consumers are alive; a config's live for ever.
     let consumer: &'static Consumer = unsafe { &**consumer };
-    let Role::Event(event) = &consumer.role else { return None };
-    let first = consumer.counters.hits.cell()?;
-    let has_times = match &consumer.latency {
-        Some(latency) => latency.first() == first + Counters::EVENT_CELLS,
-        None => true,
-    };
-    let only_counts = event.side != Side::Entry
-        && !event.acts()
-        && filters_compiled(consumer)
-        && consumer.sample == 1
-        && consumer.limit == 0
-        && consumer.maxactive == 0
-        && !consumer.returns_twice;
-    let has_counter = ticks::TICKS_ARE_TSC.load(Relaxed) != 0;
-    (only_counts && has_times && has_counter).then_some((consumer, first))
+    Some((consumer, quick::first_cell(consumer).filter(|_| filters_compiled(consumer))?))
 }
 
 /// The one consumer that does nothing but log registers, and the cell of its hits.

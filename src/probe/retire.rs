@@ -90,13 +90,19 @@ impl Retirement {
         let done: Vec<bool> = retired.iter().map(|retired| is_over(&retired.hits)).collect();
         // After that: a hit that is over has left its step behind.
         let steps: Vec<*mut ConsumerList> = thread::all().flat_map(steps_of).collect();
+        // One that was called directly is in no hit that counts in a sequence.
+        let running: Vec<*mut Consumer> = thread::all()
+            .map(|state| state.run().consumer())
+            .filter(|consumer| !consumer.is_null())
+            .collect();
         let mut done = done.into_iter();
         retired.retain_mut(|retired| {
             // Without a list the consumer was in one that is retired too; steps hold lists, not consumers,
             // and a dead consumer in a held list is looked at: any step at all keeps it.
             let is_stepping =
                 if retired.list.is_null() { !steps.is_empty() } else { steps.contains(&retired.list) };
-            let is_read = !done.next().unwrap_or(false) || is_stepping;
+            let is_running = running.contains(&retired.consumer);
+            let is_read = !done.next().unwrap_or(false) || is_stepping || is_running;
             if is_read {
                 return true;
             }
@@ -147,7 +153,7 @@ fn leads_to(state: &ThreadState, consumer: *mut Consumer) -> bool {
             return awaited == consumer;
         }
         let holder = thread::all()
-            .find(|other| other.running.load(SeqCst) == awaited && !other.waiting_for.load(SeqCst).is_null());
+            .find(|other| other.run().consumer() == awaited && !other.waiting_for.load(SeqCst).is_null());
         let Some(holder) = holder else { return false };
         awaited = holder.waiting_for.load(SeqCst);
     }
@@ -169,7 +175,7 @@ pub fn wait_until_idle(consumers: &[*const Consumer]) {
 
 fn wait_for(consumer: *const Consumer) {
     let me = thread::current();
-    let mine = me.map_or(std::ptr::null_mut(), |me| me.running.load(Relaxed));
+    let mine = me.map_or(std::ptr::null_mut(), |me| me.run().consumer());
     if let Some(me) = me {
         me.waiting_for.store(consumer.cast_mut(), SeqCst);
     }
@@ -178,7 +184,7 @@ fn wait_for(consumer: *const Consumer) {
             continue;
         }
         let mut rounds = 0_u32;
-        while state.running.load(Acquire).cast_const() == consumer
+        while state.run().consumer().cast_const() == consumer
             || state.missing.load(Acquire).cast_const() == consumer
         {
             let circle = !mine.is_null() && leads_to(state, mine);
