@@ -8,6 +8,7 @@
 
 mod api;
 mod commit;
+mod compact;
 mod consumers;
 pub mod denied;
 mod frames;

@@ -42,6 +42,8 @@ pub struct Registry {
     /// Why armed places are not optimized, by address.
     pub not_optimized: FixedHashMap<u64, NotOptimized>,
     pub(super) next_name: FixedHashMap<String, usize>,
+    /// How many numbers there may be before those of what is gone are given back.
+    pub(super) compact_at: usize,
 }
 
 // SAFETY: reached by one thread at a time, under the lock.
@@ -69,6 +71,7 @@ impl Registry {
             unrelocated: Vec::new(),
             not_optimized: FixedHashMap::default(),
             next_name: FixedHashMap::default(),
+            compact_at: 0,
         }
     }
 
@@ -197,13 +200,15 @@ impl Registry {
                 self.by_place.remove(&(*request, instance.file, instance.offset.0));
                 instance.consumer().alive.store(false, SeqCst);
                 for point in &instance.points {
+                    // The number will be another's.
+                    self.by_address.remove(&(*request, point.at));
                     self.detach(point, instance.consumer);
                     restore.push(*point);
                 }
                 consumers.push(instance.consumer);
             }
         }
-        // Those who register and unregister for ever don't make us grow.
+        // Those who register and unregister for ever don't make us grow; see `compact` too.
         self.requests.truncate(self.requests.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         self.instances.truncate(self.instances.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         // Nothing is unmapped, and something else mapped there, between the look and the write.

@@ -279,7 +279,9 @@ impl Registry {
                 self.retirement.retire(list, std::ptr::null_mut());
             }
             for instance in self.instances.iter_mut().flatten() {
-                instance.points.retain(|point| !lost(point.at));
+                for point in instance.points.extract_if(.., |point| lost(point.at)) {
+                    self.by_address.remove(&(instance.request, point.at));
+                }
             }
             let key = (module.id, module.bias.0);
             for request in self.requests.iter_mut().flatten() {
