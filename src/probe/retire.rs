@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::counters::Counters;
+use crate::hit::protocol::grace;
 use crate::hit::thread::{self, ThreadState};
 use crate::hit::{barrier, cells};
 use crate::sys;
@@ -52,10 +53,8 @@ impl Retirement {
             return;
         }
         barrier::heavy();
-        let hits: Hits = thread::all()
-            .map(|state| (state, state.sequence.load(Acquire)))
-            .filter(|(_, sequence)| !sequence.is_multiple_of(2))
-            .collect();
+        let hits: Hits =
+            thread::all().filter_map(|state| Some((state, grace::under_way(&state.sequence)?))).collect();
         for retired in self.retired.iter_mut().filter(|retired| retired.hits.is_none()) {
             retired.hits = Some(Rc::clone(&hits));
         }
@@ -73,7 +72,7 @@ impl Retirement {
         let Self { retired, cells } = self;
         retired.retain_mut(|retired| {
             let hits = retired.hits.as_deref().unwrap_or_default();
-            let is_read = hits.iter().any(|(state, sequence)| state.sequence.load(Acquire) == *sequence)
+            let is_read = hits.iter().any(|(state, seen)| !grace::is_over(&state.sequence, *seen))
                 || thread::all().any(|state| holds_in_step(state, retired.list));
             if is_read {
                 return true;
@@ -159,9 +158,7 @@ fn wait_for(consumer: *const Consumer) {
             continue;
         }
         let mut rounds = 0_u32;
-        while state.running.load(Acquire).cast_const() == consumer
-            || state.missing.load(Acquire).cast_const() == consumer
-        {
+        while grace::runs(&state.running, consumer) || grace::runs(&state.missing, consumer) {
             let circle = !mine.is_null() && leads_to(state, mine);
             if circle
                 || (rounds > 1000 && !sys::thread_exists(crate::hit::process::pid(), state.tid.load(Relaxed)))
