@@ -132,20 +132,35 @@ fn number(text: &str, before: &str) -> u64 {
 #[test]
 fn are_not_seen_by_signals() {
     let program = Program::new("detour_signals.c").build();
-    for (filter, arg) in [("c == 7", ""), ("c != 7", ""), ("c > 3", "jump"), ("c & 8", "jump")] {
-        let keys = format!("args = ['c=%ecx:u32']\nfilter = '{filter}'\naction = ['count']");
-        let launch = Launch::new(&program).arg(5000).arg(arg).probe("exe:window_*", &keys);
-        let outcome = launch.run();
-        for line in ["foreign rip: 0", "wrong rsp: 0", "wrong results: 0", "signals: many"] {
-            assert!(outcome.stdout.lines().any(|told| told == line), "{line} by {filter}: {outcome}");
-        }
-        let executions: u64 = outcome.probes().iter().map(|probe| probe.hits + probe.filtered).sum();
-        let (from, to) = (number(&outcome.stdout, "calls"), number(&outcome.stdout, "to"));
-        assert!((from..=to).contains(&executions), "{executions} of {from} to {to} calls\n{outcome}");
-        let passes = filter == "c == 7" || filter == "c > 3";
-        for probe in outcome.probes() {
-            assert_eq!(probe.method.as_deref(), Some("jump"), "{probe:?}");
-            assert_eq!(if passes { probe.filtered } else { probe.hits }, 0, "{filter}: {probe:?}");
+    let rows: [(&str, bool, &str); 5] = [
+        ("c == 7", true, ""),
+        ("c != 7", false, ""),
+        ("c > 3", true, "jump"),
+        ("c & 8", false, "jump"),
+        ("c == 8 && l > 0 || l & 4 && !(c < 7)", true, "jump"),
+    ];
+    for (filter, passes, arg) in rows {
+        for action in ["count", "hist(l)"] {
+            let keys =
+                format!("args = ['c=%ecx:u32', 'l=%cl:s8']\nfilter = '{filter}'\naction = ['{action}']");
+            let launch = Launch::new(&program).arg(5000).arg(arg).probe("exe:window_*", &keys);
+            let outcome = launch.run();
+            for line in ["foreign rip: 0", "wrong rsp: 0", "wrong results: 0", "signals: many"] {
+                assert!(outcome.stdout.lines().any(|told| told == line), "{line} by {filter}: {outcome}");
+            }
+            let executions: u64 = outcome.probes().iter().map(|probe| probe.hits + probe.filtered).sum();
+            let (from, to) = (number(&outcome.stdout, "calls"), number(&outcome.stdout, "to"));
+            assert!((from..=to).contains(&executions), "{executions} of {from} to {to} calls\n{outcome}");
+            for probe in outcome.probes() {
+                assert_eq!(probe.method.as_deref(), Some("jump"), "{probe:?}");
+                assert_eq!(if passes { probe.filtered } else { probe.hits }, 0, "{filter}: {probe:?}");
+            }
+            // A value is counted with its hit, whoever leaves between the two.
+            for probe in outcome.summary()["probes"].as_array().expect("probes") {
+                let Some(hist) = probe["hist"]["l"].as_array() else { continue };
+                let values: u64 = hist.iter().filter_map(serde_json::Value::as_u64).sum();
+                assert_eq!(probe["hits"], values, "{filter}: {probe}");
+            }
         }
     }
 }

@@ -145,7 +145,7 @@ fn assert_jumps(cells: &[table::Cell], probed: &Outcome) {
         assert_eq!(others.len(), cells.len(), "{probed}");
     } else {
         assert!(
-            others.len() * 20 < cells.len(),
+            others.len() * 100 < cells.len(),
             "{} of {}\n{}",
             others.len(),
             cells.len(),

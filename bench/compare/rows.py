@@ -47,6 +47,8 @@ def floors():
 COUNT = 'action = ["count"]'
 TWO = 'args = ["a=$arg1:s32", "b=$arg2:s32"]\naction = ["log"]'
 FALSE = 'args = ["b=$arg2:s32"]\nfilter = "b == -1"\naction = ["count"]'
+CHAINED = 'args = ["a=$arg1:s32", "b=$arg2:s32"]\nfilter = "a == 4711 || b >= 0 && !(b & 0x40000000)"\n'
+HIST = 'args = ["b=$arg2:s32"]\naction = ["hist(b)"]'
 CALL = 'kind = "call"\n' + COUNT
 RETURN = 'kind = "return"\n' + COUNT
 PLUGIN = 'action = ["call(OUT/nothing.so:nothing)"]'
@@ -65,8 +67,12 @@ def ours():
     yield Ours("return-count", "kind = return, count", RETURN, floor="floor_stub")
     yield Ours("call", "kind = call, latency histogram", CALL, floor="floor_stub_ticks")
     yield Ours("filter", "a filter that says no", FALSE, count="filtered", floor="floor_save")
+    yield Ours("filter-chain", "a filter of three comparisons that says yes, count", CHAINED + COUNT, floor="floor_count")
+    yield Ours("hist", "hist of an argument", HIST, floor="floor_count")
+    yield Ours("filter-call", "a filter of three comparisons that says yes, latency histogram", 'kind = "call"\n' + CHAINED + COUNT, floor="floor_stub_ticks")
     yield Ours("log-text", "log two integers, text, to /dev/null", TWO, floor="floor_save")
     yield Ours("log-trace", "log two integers, trace", TWO, output=TRACE, floor="floor_save")
+    yield Ours("filter-log", "the same behind a filter of three comparisons", CHAINED + 'action = ["log"]', output=TRACE, floor="floor_save")
     yield Ours("plugin", "a C handler named in a config", PLUGIN, floor="floor_save_xsavec")
     yield Ours("post", "C pre_handler and post_handler", setup="post", floor="floor_int3")
     yield Ours("int3-count", "int3: count", COUNT + INT3, floor="floor_int3")

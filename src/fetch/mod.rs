@@ -20,6 +20,7 @@
 //! Nothing here knows a process: `Memory` is given, and is an array in the tests.
 
 pub mod arg;
+mod comparisons;
 mod compile;
 mod compile_filter;
 mod eval;
@@ -31,16 +32,15 @@ mod number;
 mod parse;
 mod program;
 mod register;
-mod register_test;
 
 pub use arg::FetchArg;
+pub use comparisons::{Comparison, Condition, Next, RegisterValue};
 pub use compile::{At, CompileError, Part, compile};
 pub use eval::HitInput;
 pub use filter::FilterExpr;
 pub use needs::Needs;
 pub use parse::parse_arg;
 pub use program::{ArgProgram, EventProgram, Format, Relation};
-pub use register_test::{Predicate, RegisterTest};
 
 #[cfg(test)]
 mod tests;

@@ -236,11 +236,11 @@ impl EventProgram {
     }
 
     /// The arguments as registers, each with the bytes that are kept of it; `None` where that is not all
-    /// there is to them, or there is a filter.
+    /// there is to them.
     #[must_use]
     pub fn registers(&self) -> Option<impl Iterator<Item = (Reg, u8)>> {
         let all: Option<Vec<_>> = self.args.iter().map(ArgProgram::as_register).collect();
-        self.filter.is_empty().then_some(all?.into_iter())
+        Some(all?.into_iter())
     }
 
     /// Whether there is a filter.

@@ -30,9 +30,10 @@
 use std::arch::global_asm;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
+use crate::hit::compiled::Compiled;
 use crate::hit::consumer::{Consumer, Flow};
-use crate::hit::counting::Counting;
 use crate::hit::direct::uprobe_detour_direct;
+use crate::hit::emit::StackState;
 use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
@@ -46,8 +47,8 @@ use crate::regs::{Memory, Regs};
 
 /// Bytes of the head, before the first instruction.
 pub const HEAD: usize = 24;
-/// Where the call comes back to.
-const BACK: u64 = 11;
+/// Where the call comes back to, from where it begins.
+pub(super) const BACK: u64 = 11;
 /// Bytes of the call sequence without and with the way through a stub.
 pub const PLAIN_LEN: usize = 19;
 /// See above.
@@ -79,7 +80,7 @@ pub struct Detour {
     /// Its ending goes through a stub.
     pub follows: bool,
     /// What is compiled in front of the displaced instructions; the call is its way out.
-    pub counting: Option<Counting>,
+    pub compiled: Option<Compiled>,
     /// The five bytes of the jump, and those it replaces.
     pub jump: [u8; JUMP_LEN],
     /// See there.
@@ -97,8 +98,16 @@ pub struct Detour {
 // SAFETY: immutable after it is published, but for atomics.
 unsafe impl Sync for Detour {}
 
-/// Where the entry is, from the start: behind the call and a jump past the entry.
-pub const COUNTING_ENTRY: usize = PLAIN_LEN + 5;
+/// Where compiled code begins, from the start: behind the call and a jump past it.
+#[must_use]
+pub const fn compiled_entry(follows: bool) -> usize {
+    JUMP_LEN + if follows { FOLLOWING_LEN } else { PLAIN_LEN }
+}
+
+/// The address of the code that every call can lead to.
+pub(super) fn common() -> usize {
+    uprobe_detour_common as *const () as usize
+}
 
 /// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
 #[must_use]
@@ -527,11 +536,11 @@ pub fn locate(rip: u64) -> Option<InDetour> {
         |below, rax_above| InDetour { detour, rip: at, below, rax_above, fix_rcx: false, displaced: false };
     let offset = rip - detour.start;
     if rip < detour.relocated.new_at() {
-        if let Some(counting) = &detour.counting
+        if let Some(compiled) = &detour.compiled
             && let Some(offset) = rip.checked_sub(detour.entry)
         {
-            let (below, rax_above) = counting.stack_at(offset);
-            return Some(before(below, rax_above));
+            let StackState { below, rax } = compiled.stack_at(offset);
+            return Some(before(below, rax.map(|depth| below - depth)));
         }
         return Some(match (offset, detour.follows) {
             (0, _) => before(0, None),
@@ -556,6 +565,16 @@ pub fn locate(rip: u64) -> Option<InDetour> {
         }
     }
     None
+}
+
+/// Where a thread that was interrupted at `rip` goes on, in case it was amid counting: what is left of that is
+/// done. Called in that thread. Signal-safe.
+#[must_use]
+pub fn finish_counting(rip: u64) -> Option<u64> {
+    let detour = containing(rip)?;
+    let offset = rip.checked_sub(detour.entry)?;
+    let goes_on = detour.compiled.as_ref()?.finish_counting(offset, thread::existing()?)?;
+    Some(detour.entry + goes_on)
 }
 
 /// Where the jump at `rip`, one of those the relocator writes, leads.

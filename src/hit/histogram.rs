@@ -49,6 +49,12 @@ impl HistogramCounts {
         Self { name, measured, is_signed, first, shared: [const { AtomicU64::new(0) }; BUCKETS] }
     }
 
+    /// Index of the first of its cells; `None`: it has none.
+    #[must_use]
+    pub const fn first(&self) -> Option<u32> {
+        if self.first == 0 { None } else { Some(self.first) }
+    }
+
     /// Counts a value, sign-extended where it has a sign, for the calling thread. Signal-safe.
     #[inline]
     pub fn add(&self, thread: &ThreadState, value: u64) {

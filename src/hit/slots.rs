@@ -124,6 +124,9 @@ pub unsafe extern "C" fn enter_view(context: *mut SignalContext, view: *mut View
     // SAFETY: the caller's promise.
     let (context, view) = unsafe { (&mut *context, &mut *view) };
     let regs = &mut context.regs;
+    if let Some(rip) = detour::finish_counting(regs.rip) {
+        regs.rip = rip;
+    }
     *view = View { real_rip: regs.rip, real_rax: regs.rax, ..View::default() };
     if let Some(found) = detour::locate(regs.rip) {
         let rsp = regs.rsp;

@@ -6,6 +6,7 @@
 //! `Request` (a config's probe, one of the C API) ─ resolved in each loaded object ─►
 //! `Instance` (one place in one file, with its `Consumer`) ─ once or more in memory ─► `ProbePoint`
 
+mod action;
 mod api;
 mod commit;
 mod compact;

@@ -22,10 +22,10 @@ use crate::code::Usage;
 use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
+use crate::hit::compiled::{Compiled, Place};
 use crate::hit::consumer::{Consumer, ConsumerList, Role, Side};
 use crate::hit::counters::Counters;
-use crate::hit::counting::{Counted, Counting};
-use crate::hit::detour::{self, COUNTING_ENTRY, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN};
+use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN, compiled_entry};
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
 use crate::hit::quick_log::QuickLog;
@@ -33,6 +33,7 @@ use crate::hit::{ticks, vectors};
 use crate::insn::{
     Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
 };
+use crate::probe::action::{compiled_action, filters_compiled};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
@@ -258,7 +259,7 @@ impl Registry {
                 return Err(NotOptimized::AnotherProbe { at: other.at });
             }
         }
-        let counted = counted(point);
+        let action = compiled_action(point);
         // One that was made for the same code and the same use. The code may have been unloaded and be there
         // again, the probes registered anew; other code may have come in its place.
         let made_before = self.made_detours.get(&point.at).into_iter().flatten().find(|made| {
@@ -272,15 +273,15 @@ impl Registry {
             return Ok(detour);
         }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let counting = counted.map(|counted| Counting {
-            counted,
+        let compiled = action.map(|action| Compiled {
+            action,
             red_zone: !is_entry,
             flags: !flags_are_dead(&text, point.at, is_entry),
         });
-        let plan = Plan { window: &window, text: &text, at: point.at, follows, counting };
+        let plan = Plan { window: &window, text: &text, at: point.at, follows, compiled: compiled.as_ref() };
         let trial = plan.build(point.at)?;
         let len = HEAD + trial.0.len();
-        let head = HEAD + if counting.is_some() { COUNTING_ENTRY } else { 0 };
+        let head = HEAD + if compiled.is_some() { compiled_entry(follows) } else { 0 };
         let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
         let start = placed.at + HEAD as u64;
         let (code, relocated) = plan.build(start)?;
@@ -302,7 +303,7 @@ impl Registry {
             sole: AtomicPtr::new(sole.cast_mut()),
             relocated,
             follows,
-            counting,
+            compiled,
             jump: placed.jump,
             original: window.original(),
             displaced: text[..window.displaced_len()].into(),
@@ -341,7 +342,7 @@ struct Plan<'a> {
     text: &'a [u8],
     at: u64,
     follows: bool,
-    counting: Option<Counting>,
+    compiled: Option<&'a Compiled>,
 }
 
 impl Plan<'_> {
@@ -350,12 +351,13 @@ impl Plan<'_> {
         let full = |_| NotOptimized::NoRoom;
         let mut code = Code::new(start);
         code.append(if self.follows { &FOLLOWING } else { &PLAIN }).map_err(full)?;
-        if let Some(counting) = &self.counting {
-            // The way out has counted: it goes past the entry.
-            let (bytes, len) = counting.code(start + COUNTING_ENTRY as u64, start);
+        if let Some(compiled) = self.compiled {
+            // Where the call comes back nothing of this is left to be done.
+            let place = Place { entry: start + compiled_entry(self.follows) as u64, call: start };
+            let built = compiled.build(place).ok_or(NotOptimized::NoRoom)?;
             code.append(&[0xe9]).map_err(full)?;
-            code.append(&(len as u32).to_le_bytes()).map_err(full)?;
-            code.append(&bytes[..len]).map_err(full)?;
+            code.append(&(built.bytes().len() as u32).to_le_bytes()).map_err(full)?;
+            code.append(built.bytes()).map_err(full)?;
         }
         let relocated = relocate(self.text, self.at, self.window.insn_count(), &mut code)
             .map_err(NotOptimized::Relocate)?;
@@ -374,7 +376,7 @@ fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
     let logs = logged(point).is_some_and(|(consumer, _)| detour.log.is_of(consumer));
     // Here too.
     fits && (logs || !detour.log.is_some())
-        && detour.counting.map(|counting| counting.counted) == counted(point)
+        && detour.compiled.as_ref().map(|compiled| &compiled.action) == compiled_action(point).as_ref()
 }
 
 /// The one consumer that only counts and times calls, and where its cells begin.
@@ -392,7 +394,7 @@ fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
     };
     let only_counts = event.side != Side::Entry
         && !event.acts()
-        && !event.program.has_filter()
+        && filters_compiled(consumer)
         && consumer.sample == 1
         && consumer.limit == 0
         && consumer.maxactive == 0
@@ -414,6 +416,7 @@ fn logged(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
         && !event.needs.values
         && event.plugins.is_empty()
         && event.program.registers().is_some()
+        && filters_compiled(consumer)
         && consumer.sample == 1
         && consumer.limit == 0;
     only_logs.then_some((consumer, consumer.counters.hits.cell()?))
@@ -424,27 +427,6 @@ fn quick_log(point: &ProbePoint) -> Option<QuickLog> {
     let (consumer, cell) = logged(point)?;
     let Role::Event(event) = &consumer.role else { return None };
     QuickLog::new(consumer, point, cell, event.program.registers()?)
-}
-
-/// What compiled code counts: for one consumer, which does nothing else.
-fn counted(point: &ProbePoint) -> Option<Counted> {
-    // SAFETY: only changed under the lock, which the caller holds.
-    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
-    let [consumer] = list.all.as_slice() else { return None };
-    // SAFETY: listed consumers are alive.
-    let consumer: &Consumer = unsafe { &**consumer };
-    let Role::Event(event) = &consumer.role else { return None };
-    if event.side != Side::Entry || consumer.sample != 1 || consumer.limit != 0 || event.acts() {
-        return None;
-    }
-    let cell = consumer.counters.hits.cell()?;
-    let filter = if event.program.has_filter() {
-        let test = event.program.register_test().filter(Counted::can_test)?;
-        Some((test, consumer.counters.filtered.cell()?))
-    } else {
-        None
-    };
-    Some(Counted { cell, filter })
 }
 
 /// The C API's out-flag.
