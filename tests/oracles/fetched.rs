@@ -7,9 +7,11 @@
 //!                                               ?  the filter
 //! ```
 
+use std::cmp::Ordering;
+
 use uprobe::fetch::arg::Base;
 use uprobe::fetch::filter::{self, FilterExpr};
-use uprobe::fetch::{At, EventProgram, FetchArg, Predicate, Relation, compile, parse_arg};
+use uprobe::fetch::{At, Condition, EventProgram, FetchArg, Next, Relation, compile, parse_arg};
 use uprobe::syntax::SyntaxError;
 use uprobe::trace::record::{RecordBuf, Value};
 
@@ -152,33 +154,40 @@ fn field(
     Some((model::value(arg, later, model::ROOM), arg.ty.base))
 }
 
-/// The one comparison that is compiled to code decides the same.
+/// The comparisons that are compiled to code decide the same.
 fn compiled_test(program: &EventProgram, world: &World, accepted: bool) {
-    let Some(test) = program.register_test().filter(|_| program.filters_at_entry()) else { return };
-    let value = world.regs.get(test.reg);
-    // As cmp and test do it: both operands 64 bits wide, the constant sign-extended, or 32.
-    let (value, constant) = if test.wide {
-        (value, i64::from(test.constant) as u64)
-    } else {
-        (value & 0xffff_ffff, u64::from(test.constant as u32))
+    let Some(comparisons) = program.comparisons() else { return };
+    let mut at = 0;
+    let decided = loop {
+        let comparison = &comparisons[at];
+        let bits = (world.regs.get(comparison.value.reg) >> comparison.value.shift) & comparison.value.mask;
+        let unused = 64 - comparison.value.signed_bits.map_or(64, u32::from);
+        let signed = (bits << unused) as i64 >> unused;
+        let holds = match comparison.condition {
+            Condition::Unsigned(relation, constant) => related(relation, bits.cmp(&constant)),
+            Condition::Signed(relation, constant) => related(relation, signed.cmp(&constant)),
+            Condition::AnyBit(mask) => signed as u64 & mask != 0,
+        };
+        match if holds { comparison.if_true } else { comparison.if_false } {
+            // Only ever on: no filter runs for ever.
+            Next::Step(next) if usize::from(next) > at => at = usize::from(next),
+            Next::Step(next) => panic!("{next} after {at}: {comparisons:?}"),
+            Next::Accept => break true,
+            Next::Reject => break false,
+        }
     };
-    let signed = |n: u64| if test.wide { n as i64 } else { i64::from(n as u32 as i32) };
-    let order = |is_signed| {
-        if is_signed { signed(value).cmp(&signed(constant)) } else { value.cmp(&constant) }
-    };
-    let holds = match test.predicate {
-        Predicate::Compare(relation, is_signed) => match relation {
-            Relation::Equal => order(is_signed).is_eq(),
-            Relation::NotEqual => order(is_signed).is_ne(),
-            Relation::Less => order(is_signed).is_lt(),
-            Relation::LessOrEqual => order(is_signed).is_le(),
-            Relation::Greater => order(is_signed).is_gt(),
-            Relation::GreaterOrEqual => order(is_signed).is_ge(),
-        },
-        Predicate::AnyBit => value & constant != 0,
-        Predicate::NoBit => value & constant == 0,
-    };
-    assert_eq!(holds, accepted, "{test:?} of {value:#x}");
+    assert_eq!(decided, accepted, "{comparisons:?}");
+}
+
+fn related(relation: Relation, order: Ordering) -> bool {
+    match relation {
+        Relation::Equal => order.is_eq(),
+        Relation::NotEqual => order.is_ne(),
+        Relation::Less => order.is_lt(),
+        Relation::LessOrEqual => order.is_le(),
+        Relation::Greater => order.is_gt(),
+        Relation::GreaterOrEqual => order.is_ge(),
+    }
 }
 
 /// A hit that makes only what is needed, as the hit path does, decides the same.
@@ -191,7 +200,7 @@ fn what_is_needed(
     follows: bool,
 ) {
     let integers = program.args().iter().enumerate().filter(|(_, arg)| arg.is_integer());
-    let first = integers.map(|(index, _)| index as u16).last();
+    let first = integers.map(|(index, _)| index as u16).next_back();
     for value in [None, first] {
         for log in [false, true] {
             let needs = program.needs(log, follows, value.iter().map(|index| Some(*index)));

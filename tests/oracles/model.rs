@@ -173,9 +173,12 @@ pub fn size(seen: &Seen) -> usize {
     }
 }
 
+/// What a name stands for: its value, if it could be read, and what it is.
+pub type Named<'a> = dyn Fn(&str) -> Option<(Option<Seen>, Base)> + 'a;
+
 /// Whether the filter holds; `of` gives the value of the argument of this name, where there is one, and
 /// its type.
-pub fn holds(expr: &FilterExpr, world: &World, of: &dyn Fn(&str) -> Option<(Option<Seen>, Base)>) -> bool {
+pub fn holds(expr: &FilterExpr, world: &World, of: &Named) -> bool {
     match expr {
         FilterExpr::All(terms) => terms.iter().all(|term| holds(term, world, of)),
         FilterExpr::Any(terms) => terms.iter().any(|term| holds(term, world, of)),
