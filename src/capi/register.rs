@@ -260,7 +260,9 @@ pub(super) unsafe fn unregister_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
             numbers.push(registry.find_struct(*up).ok_or(-libc::EINVAL)?);
         }
         numbers.dedup();
-        Ok::<_, Errno>(registry.unregister_all(&numbers))
+        let consumers = registry.unregister_all(&numbers);
+        registry.compact();
+        Ok::<_, Errno>(consumers)
     })??;
     retire(&consumers)
 }

@@ -18,6 +18,7 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
+use crate::hit::protocol::cell_count;
 use crate::hit::run::Run;
 use crate::sys;
 
@@ -45,9 +46,7 @@ impl Cells {
             let (smallest, next) = (SMALLEST.load(SeqCst), NEXT.load(SeqCst));
             let capacity = if smallest == u32::MAX { FIRST } else { LEAST.max(next.saturating_mul(2)) };
             let Some(array) = map(capacity as usize) else { return };
-            // First this, then a look at what is handed out; `take` does it the other way round.
-            SMALLEST.fetch_min(capacity, SeqCst);
-            if NEXT.load(SeqCst) <= capacity {
+            if cell_count::offer(&SMALLEST, &NEXT, capacity) {
                 self.0.store(array, Release);
             } else {
                 // SAFETY: nobody knows of it.
@@ -101,12 +100,7 @@ fn map(capacity: usize) -> Option<*mut AtomicU64> {
 /// held.
 #[must_use]
 pub fn take(n: u32) -> u32 {
-    let first = NEXT.fetch_add(n, SeqCst);
-    if first + n > SMALLEST.load(SeqCst) {
-        NEXT.fetch_sub(n, SeqCst);
-        return 0;
-    }
-    first
+    cell_count::take(&SMALLEST, &NEXT, n)
 }
 
 /// The same of `n` cells that survive a fork.

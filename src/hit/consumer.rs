@@ -14,7 +14,7 @@ use crate::hit::output::Stamp;
 use crate::hit::ring::Definition;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{alone, asm, clock, direct, jprobe, output, returning, vectors};
+use crate::hit::{alone, asm, clock, direct, jprobe, output, returning, ring, vectors};
 use crate::place::Label;
 
 /// Which side of a call an event is about.
@@ -175,7 +175,7 @@ impl Special {
             latency: None,
             hists: Vec::new(),
             returns_twice: false,
-            definition: Definition::new(),
+            definition: ring::undefined(),
         }
     }
 }

@@ -42,6 +42,7 @@ pub mod output;
 pub mod point;
 pub mod pool;
 pub mod process;
+pub mod protocol;
 pub mod quick;
 pub mod quick_log;
 pub mod ranges;

@@ -85,7 +85,7 @@ impl QuickLog {
             *to = Fetched { tag: int_tag(width), offset: offset(reg)?, bytes: 1 + width, reserved: 0 };
             len += 1 + usize::from(width);
         }
-        let word = consumer.definition.announce(point.at, len)?;
+        let word = ring::announce(&consumer.definition, point.at, len)?;
         Some(Self { consumer, word, cell, padded: padded(len) as u32, args })
     }
 

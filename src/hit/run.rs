@@ -7,6 +7,7 @@ use std::mem::offset_of;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering::*};
 
 use crate::hit::consumer::Consumer;
+use crate::hit::protocol::grace;
 
 /// In [`Run::consumer`]: [`super::direct`] is about to count, as [`super::alone`] would say.
 const COUNTING: usize = 1;
@@ -51,17 +52,17 @@ impl Run {
         self.consumer.load(Acquire).addr() & COUNTING != 0
     }
 
-    /// That of `consumer` begins.
+    /// That of `consumer` begins. `light`: see [`grace`].
     #[inline]
-    pub fn begin(&self, consumer: &Consumer) {
+    pub fn begin(&self, consumer: &Consumer, light: impl FnOnce()) {
         self.recovery.store(0, Relaxed);
-        self.consumer.store(std::ptr::from_ref(consumer).cast_mut(), Release);
+        grace::begin_run(&self.consumer, std::ptr::from_ref(consumer).cast_mut(), light);
     }
 
     /// It ends.
     #[inline]
     pub fn end(&self) {
-        self.consumer.store(std::ptr::null_mut(), Release);
+        grace::end_run(&self.consumer);
     }
 
     /// As if none ran, until [`Run::resume`] gets what this gives back.

@@ -10,6 +10,7 @@ use crate::hit::cells::Cells;
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
+use crate::hit::protocol::grace;
 use crate::hit::ring::Cursor;
 use crate::hit::run::Run;
 use crate::hit::shadow::OwnStack;
@@ -300,9 +301,7 @@ impl ThreadState {
             asm::set_cells(std::ptr::null_mut());
             // After the depth, for the same reason as in `leave`.
             compiler_fence(SeqCst);
-            // Only this thread writes it, and no handler of the program's runs in between.
-            self.sequence.store(self.sequence.load(Relaxed) + 1, Relaxed);
-            barrier::light();
+            grace::enter(&self.sequence, barrier::light);
         }
     }
 
@@ -313,7 +312,7 @@ impl ThreadState {
         if depth == 0 {
             // Before the depth: a signal in between is set aside. Its handler's hits would find the
             // sequence odd, and make it even.
-            self.sequence.store(self.sequence.load(Relaxed) + 1, Release);
+            grace::leave(&self.sequence);
             compiler_fence(SeqCst);
         }
         self.depth.store(depth, Relaxed);
@@ -335,8 +334,7 @@ impl ThreadState {
     /// and looks at this second.
     #[inline]
     pub fn begin_run(&self, consumer: &Consumer) {
-        self.run().begin(consumer);
-        barrier::light();
+        self.run().begin(consumer, barrier::light);
     }
 
     /// Ends what [`ThreadState::begin_run`] began.
@@ -347,10 +345,9 @@ impl ThreadState {
 
     /// Counts a hit of `consumer` as missed, which unregister waits for as for a run.
     pub fn miss(&self, consumer: &Consumer) {
-        self.missing.store(std::ptr::from_ref(consumer).cast_mut(), Release);
-        barrier::light();
+        grace::begin_run(&self.missing, std::ptr::from_ref(consumer).cast_mut(), barrier::light);
         consumer.miss(self);
-        self.missing.store(std::ptr::null_mut(), Release);
+        grace::end_run(&self.missing);
     }
 
     /// Called where the caller may be a vfork child, or its parent again: keeps what is the child's

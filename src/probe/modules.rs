@@ -119,17 +119,19 @@ struct RDebug {
     next: *const RDebug,
 }
 
+unsafe extern "C" {
+    /// The linker's own, in ld.so. Not looked up by dlsym, which takes the lock that dlopen holds: a thread in
+    /// dlopen may be waiting for the registry, or for the lock that [`with_objects_held`] has taken.
+    static _r_debug: RDebug;
+}
+
 /// Objects of dlmopen's namespaces, which dl_iterate_phdr shows only to callers inside them. Read while
 /// the linker waits for us or with unmapping held back.
 fn other_namespaces(known: &[Module]) -> Vec<Module> {
     let mut found = Vec::new();
-    // SAFETY: a lookup by name.
-    let debug = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_r_debug".as_ptr()) }.cast::<RDebug>();
-    // SAFETY: the linker's own list, which only grows.
-    let mut namespace = match unsafe { debug.as_ref() } {
-        Some(debug) if debug.version >= 2 => debug.next,
-        _ => return found,
-    };
+    let first = &raw const _r_debug;
+    // SAFETY: the linker's own list, which only grows; `next` is there from this version on.
+    let mut namespace = unsafe { if (*first).version >= 2 { (*first).next } else { return found } };
     // SAFETY: as above.
     while let Some(debug) = unsafe { namespace.as_ref() } {
         let mut map = debug.map;

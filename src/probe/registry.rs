@@ -50,6 +50,8 @@ pub struct Registry {
     looked_up: usize,
     /// How often there was a name, by its hash.
     pub(super) names: FixedHashMap<u64, u32>,
+    /// How many numbers there may be before those of what is gone are given back.
+    pub(super) compact_at: usize,
 }
 
 /// What a [`ModuleKey`] stands for.
@@ -97,6 +99,7 @@ impl Registry {
             not_optimized: FixedHashMap::default(),
             looked_up: 0,
             names: FixedHashMap::default(),
+            compact_at: 0,
         }
     }
 
@@ -281,7 +284,7 @@ impl Registry {
                 consumers.push(instance.consumer);
             }
         }
-        // Those who register and unregister for ever don't make us grow.
+        // Those who register and unregister for ever don't make us grow; see `compact` too.
         self.requests.truncate(self.requests.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         self.instances.truncate(self.instances.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         // Nothing is unmapped, and something else mapped there, between the look and the write.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::counters::Counters;
+use crate::hit::protocol::grace;
 use crate::hit::thread::{self, StepRecord, ThreadState};
 use crate::hit::{barrier, cells};
 use crate::sys;
@@ -52,10 +53,8 @@ impl Retirement {
             return;
         }
         barrier::heavy();
-        let hits: Hits = thread::all()
-            .map(|state| (state, state.sequence.load(Acquire)))
-            .filter(|(_, sequence)| !sequence.is_multiple_of(2))
-            .collect();
+        let hits: Hits =
+            thread::all().filter_map(|state| Some((state, grace::under_way(&state.sequence)?))).collect();
         for retired in self.retired.iter_mut().filter(|retired| retired.hits.is_none()) {
             retired.hits = Some(Rc::clone(&hits));
         }
@@ -81,7 +80,7 @@ impl Retirement {
             if over.as_ref().is_some_and(|known| Rc::ptr_eq(known, hits)) {
                 return true;
             }
-            let is = hits.iter().all(|(state, sequence)| state.sequence.load(Acquire) != *sequence);
+            let is = hits.iter().all(|(state, seen)| grace::is_over(&state.sequence, *seen));
             if is {
                 over = Some(Rc::clone(hits));
             }
@@ -184,9 +183,7 @@ fn wait_for(consumer: *const Consumer) {
             continue;
         }
         let mut rounds = 0_u32;
-        while state.run().consumer().cast_const() == consumer
-            || state.missing.load(Acquire).cast_const() == consumer
-        {
+        while state.run().consumer().cast_const() == consumer || grace::runs(&state.missing, consumer) {
             let circle = !mine.is_null() && leads_to(state, mine);
             if circle
                 || (rounds > 1000 && !sys::thread_exists(crate::hit::process::pid(), state.tid.load(Relaxed)))
