@@ -46,7 +46,8 @@ typedef int (*uprobe_fault_handler_t)(struct uprobe *, struct uprobe_regs *, int
 #define UPROBE_FLAG_OPTIMIZED 0x8u /* out: a jump instead of int3 */
 #define UPROBE_FLAG_INT3     0x10u /* in: always int3, never a jump */
 #define UPROBE_FLAG_NOVEC    0x20u /* in: pre_handler and what it calls touch no vector register (compiled
-                                      with -mgeneral-regs-only): they need not be saved at a jump */
+                                      with -mgeneral-regs-only): they need not be saved at a jump. If it
+                                      crashes, what it has written to regs until then stays there */
 
 /* A probe. Zero it, set the first fields, register it. */
 struct uprobe {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod elf;
 pub mod error;
 pub mod fetch;
+pub mod few;
 #[allow(unsafe_code, reason = "signal handlers")]
 pub mod hit;
 pub mod insn;

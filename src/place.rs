@@ -1,5 +1,9 @@
 //! `at`: where a probe goes, as the user wrote it. Parsed here, resolved in `elf`.
 
+mod label;
+
+pub use label::Label;
+
 use crate::syntax::SyntaxError;
 
 /// Which loaded objects are meant.

@@ -447,3 +447,19 @@ mod c_examples {
         fs::remove_dir_all(dir).expect("our directory");
     }
 }
+
+/// Found by the soak (`tests/soak`).
+mod for_ever {
+    use super::*;
+
+    #[test]
+    fn while_the_linker_is_at_work() {
+        let object = Program::new("plugged.c").shared("libplugged.so").build();
+        assert_prints_only("h_forever.c", &["linker", &object.display().to_string()], "1500 hits\n");
+    }
+
+    #[test]
+    fn does_not_grow() {
+        assert_prints_only("h_forever.c", &["growth"], "no growth\n");
+    }
+}

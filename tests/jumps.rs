@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::*;
 
 /// Position independent, where int3 can stand inside a jump, and at low addresses, where undefined opcodes
@@ -43,6 +45,26 @@ mod switching {
     #[test]
     fn under_running_threads() {
         SHAPES.into_iter().for_each(|shape| assert_switches(shape, &[]));
+    }
+
+    /// The hits are the calls that were made while the probe was on.
+    fn assert_bounded(across: &str) {
+        let program = build("toggle_bounds.c", SHAPES[0]);
+        let launch = Launch::new(program).arg(across).arg(100_000).timeout(Duration::from_secs(600));
+        let outcome = launch.run();
+        let jumps = if only_int3() { "none" } else { "all" };
+        let expected = format!("wrong results: 0\nwithin bounds: yes\nhits: yes\njumps: {jumps}\n");
+        assert_eq!(outcome.stdout, expected, "{outcome}");
+    }
+
+    #[test]
+    fn a_hundred_thousand_times_across_a_cache_line() {
+        assert_bounded("line");
+    }
+
+    #[test]
+    fn a_hundred_thousand_times_across_a_page() {
+        assert_bounded("page");
     }
 
     #[test]
@@ -114,6 +136,23 @@ fn handlers_run_probed_functions_from_the_middle() {
         assert_eq!(outcome.stdout, expected, "{outcome}");
         let jumps = number(&outcome.stderr, "jumps");
         assert_eq!(jumps, if only_int3() { 0 } else { number(&outcome.stderr, "of") }, "{outcome}");
+    }
+}
+
+/// A place with one handler and nothing else has a way of its own: nested hits, signals, crashes, errno, flags,
+/// registers, other threads.
+#[test]
+fn handlers_are_called_directly() {
+    for (shape, mode) in SHAPES.into_iter().flat_map(|shape| [(shape, "any"), (shape, "spare")]) {
+        let launch = Launch::new(build("j_direct.c", shape)).arg(mode);
+        let outcome =
+            launch.count("exe:counted").probe("exe:timed", "kind = \"call\"\naction = [\"count\"]").run();
+        assert_eq!(outcome.stdout, "wrong 0\n", "{outcome}");
+        assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+        for at in ["exe:counted", "exe:timed"] {
+            let probe = outcome.at(at);
+            assert_eq!((probe.hits, probe.nmissed), (10, 10), "{outcome}");
+        }
     }
 }
 

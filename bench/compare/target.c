@@ -5,7 +5,7 @@
  *   d  undoes the setup; OUT gets "calls counted kept\n": counted is -1 where nothing here counts; kept is 0 where
  *      vector registers that a C handler uses are not what they were for the program, 1 where they are, else -1
  * SHAPE  single; chain: under eight callers; threads: while another thread does the same
- * SETUP  none; handler, post, return, return-both: the C API's, with empty handlers; sigtrap, sigtrap-stub: the
+ * SETUP  none; handler, handler-novec, post, return, return-both: the C API's, with empty handlers; sigtrap, sigtrap-stub: the
  *        floors'; peer: counted by bench/peers */
 #define _GNU_SOURCE
 #include <cpuid.h>
@@ -211,6 +211,9 @@ static void set_up(const char *setup)
 		handle_sigtrap(on_trap_stub);
 	} else if (strcmp(setup, "handler") == 0) {
 		error = register_uprobe(&probe);
+	} else if (strcmp(setup, "handler-novec") == 0) {
+		probe.flags = UPROBE_FLAG_NOVEC;
+		error = register_uprobe(&probe);
 	} else if (strcmp(setup, "post") == 0) {
 		probe.post_handler = nothing_after;
 		error = register_uprobe(&probe);
@@ -250,7 +253,7 @@ static int check_vectors(const char *setup)
 }
 static long long undo(const char *setup)
 {
-	if (strcmp(setup, "handler") == 0 || strcmp(setup, "post") == 0) {
+	if (strncmp(setup, "handler", 7) == 0 || strcmp(setup, "post") == 0) {
 		unregister_uprobe(&probe);
 		return (long long)probe.nhit;
 	}

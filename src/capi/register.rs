@@ -1,9 +1,10 @@
 //! register, unregister, enable, disable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
-use super::wanted::describe;
+use super::wanted::{Wanted, describe};
 use crate::error::Refusal;
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, MAX_INSTANCE_DATA};
 use crate::place::ObjectPattern;
@@ -128,13 +129,13 @@ pub(super) unsafe fn register_all(probes: &[ApiProbe]) -> Result<(), Errno> {
         if ups.iter().any(|up| registry.find_struct(*up).is_some()) {
             return (Err(-libc::EINVAL), Vec::new());
         }
-        let mut requests = Vec::new();
+        if wanted.iter().any(|wanted| matches!(wanted, Wanted::Address(_))) {
+            registry.list_anew();
+        }
+        let mut requests = Vec::with_capacity(probes.len());
         for (probe, wanted) in probes.iter().zip(wanted) {
-            match wanted.place(registry) {
-                Ok(place) => {
-                    let name = wanted.name();
-                    requests.push((place, name.clone(), name, Maker::Api(*probe)));
-                }
+            match wanted.label(registry) {
+                Ok(label) => requests.push(Maker::Api(*probe, Arc::new(label))),
                 Err(refusal) => return (Err(refusal.errno()), Vec::new()),
             }
         }
@@ -143,11 +144,11 @@ pub(super) unsafe fn register_all(probes: &[ApiProbe]) -> Result<(), Errno> {
             unsafe { zero_counts(*probe) };
         }
         let numbers = registry.register(requests);
-        let failed = numbers.iter().find_map(|number| refusal_of(registry, *number));
+        let failed = numbers.clone().find_map(|number| refusal_of(registry, number));
         match failed {
             None => (Ok(()), Vec::new()),
             Some(errno) => {
-                let stale = numbers.iter().flat_map(|number| registry.unregister(*number)).collect();
+                let stale = registry.unregister_all(&numbers.collect::<Vec<_>>());
                 (Err(errno), stale)
             }
         }
@@ -202,15 +203,15 @@ unsafe fn zero_counts(probe: ApiProbe) {
 fn refusal_of(registry: &Registry, number: usize) -> Option<Errno> {
     let request = registry.requests[number].as_ref()?;
     let instances: Vec<_> =
-        request.instances.iter().filter_map(|i| registry.instances[*i].as_ref()).collect();
+        request.instances.iter().filter_map(|i| registry.instances[*i as usize].as_ref()).collect();
     if let Some(refusal) = instances.iter().find_map(|instance| instance.refusal.as_ref()) {
         return Some(refusal.errno());
     }
     match instances.len() {
         1 => None,
         0 => {
-            let waits = can_be_loaded(registry, &request.place.object);
-            match &request.refusal {
+            let waits = can_be_loaded(registry, &request.maker.place().object);
+            match request.refusal.as_deref() {
                 Some(Refusal::ObjectNotLoaded { .. }) if waits => None,
                 Some(refusal) => Some(refusal.errno()),
                 None => Some(-libc::ENOENT),
@@ -259,7 +260,9 @@ pub(super) unsafe fn unregister_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
             numbers.push(registry.find_struct(*up).ok_or(-libc::EINVAL)?);
         }
         numbers.dedup();
-        Ok::<_, Errno>(registry.unregister_all(&numbers))
+        let consumers = registry.unregister_all(&numbers);
+        registry.compact();
+        Ok::<_, Errno>(consumers)
     })??;
     retire(&consumers)
 }

@@ -40,10 +40,10 @@ unsafe fn replace(
         _ => Err(-libc::EFAULT),
     };
     locked(|registry| {
-        let place = wanted.place(registry).map_err(|refusal| refusal.errno())?;
+        let label = wanted.label(registry).map_err(|refusal| refusal.errno())?;
         match replacement {
-            0 => registry.end_replacement(place, wanted.name()),
-            to => registry.replace(place, wanted.name(), to, store),
+            0 => registry.end_replacement(label),
+            to => registry.replace(label, to, store),
         }
     })?
 }

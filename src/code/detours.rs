@@ -86,7 +86,7 @@ pub struct Usage {
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mapped, used, mappings, detours } = self;
-        write!(f, "{detours} detours, {used} bytes used, {mapped} mapped in {mappings} mappings")
+        write!(f, "{detours} detours take {used} bytes of {mapped} in {mappings} mappings")
     }
 }
 
@@ -100,7 +100,10 @@ pub struct DetourSpace {
     gaps: Option<Gaps>,
     /// Where the last search of this kind ended: it need not start at the bottom each time.
     cursors: FixedHashMap<Kind, u64>,
-    queued: Vec<(u64, Vec<u8>)>,
+    /// Where the code goes, where in `code` it is, and how long.
+    queued: Vec<(u64, usize, usize)>,
+    /// One after the other: blocks of their own would lie between what stays, and hold its pages.
+    code: Vec<u8>,
     usage: Usage,
     /// The kernel refused memory: no more is asked for until [`DetourSpace::forget_maps`].
     is_exhausted: bool,
@@ -160,8 +163,9 @@ impl DetourSpace {
     }
 
     /// `bytes` will be at `at`, which was taken, after [`DetourSpace::flush`].
-    pub fn queue(&mut self, at: u64, bytes: Vec<u8>) {
-        self.queued.push((at, bytes));
+    pub fn queue(&mut self, at: u64, bytes: &[u8]) {
+        self.queued.push((at, self.code.len(), bytes.len()));
+        self.code.extend_from_slice(bytes);
     }
 
     /// Writes what is queued, neighbours together.
@@ -170,14 +174,19 @@ impl DetourSpace {
     /// errno; then some of it may not be written, and none of it is queued any more.
     pub fn flush(&mut self, poker: &mut Poker) -> Result<(), i32> {
         let mut queued = std::mem::take(&mut self.queued);
-        queued.sort_unstable_by_key(|(at, _)| *at);
+        let code = std::mem::take(&mut self.code);
+        let code = |from: usize, len: usize| code.get(from..from + len).unwrap_or_default();
+        queued.sort_unstable();
         let mut queued = queued.into_iter().peekable();
-        while let Some((start, mut bytes)) = queued.next() {
-            while let Some((at, next)) =
-                queued.next_if(|(at, _)| self.are_neighbours(start + bytes.len() as u64, *at))
+        let mut bytes = Vec::new();
+        while let Some((start, from, len)) = queued.next() {
+            bytes.clear();
+            bytes.extend_from_slice(code(from, len));
+            while let Some((at, from, len)) =
+                queued.next_if(|(at, ..)| self.are_neighbours(start + bytes.len() as u64, *at))
             {
                 bytes.resize((at - start) as usize, INT3);
-                bytes.extend_from_slice(&next);
+                bytes.extend_from_slice(code(from, len));
             }
             poker.write(start, &bytes)?;
         }
@@ -203,6 +212,12 @@ impl DetourSpace {
         self.usage.detours -= 1;
     }
 
+    /// Gives back the memory of what makes the next search faster.
+    pub fn release(&mut self) {
+        self.gaps = None;
+        self.queued = Vec::new();
+    }
+
     /// How much there is.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -223,6 +238,11 @@ impl DetourSpace {
         near: u64,
         steps: &mut u32,
     ) -> Option<Placed> {
+        // Few stretches are ours: most choices lead to none of them, which is seen at once.
+        let mut few = STEPS;
+        if self.own.first_fit(wanted, low, high, &mut few) == Fit::None {
+            return None;
+        }
         let highest = (wanted.range.fixed() >> 24) as u8;
         let kind = (wanted.range.free(), highest, near >> 26);
         let cursor = self.cursors.get(&kind).copied().unwrap_or(low).clamp(low, high);

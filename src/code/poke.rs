@@ -7,7 +7,9 @@
 
 use std::ffi::CStr;
 
+use crate::hit::memory::SafeMemory;
 use crate::hit::output;
+use crate::regs::Memory;
 use crate::sys::{self, Fd};
 
 /// Writes text.
@@ -25,6 +27,42 @@ struct FdMark {
 }
 
 const MEMORY: &CStr = c"/proc/self/mem";
+
+/// Bytes for one place in text, of which one step writes some.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Patch {
+    /// Where the first is.
+    pub at: u64,
+    /// All of them.
+    pub bytes: [u8; Patch::LEN],
+    /// Bit k: byte k is written.
+    pub mask: u8,
+}
+
+impl Patch {
+    /// Those of a jump.
+    pub const LEN: usize = 5;
+
+    /// One byte.
+    #[must_use]
+    pub const fn byte(at: u64, byte: u8) -> Self {
+        Self { at, bytes: [byte, 0, 0, 0, 0], mask: 1 }
+    }
+
+    /// Offsets and bytes that are written.
+    fn written(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
+        self.bytes.iter().copied().enumerate().filter(|(offset, _)| self.mask >> offset & 1 == 1)
+    }
+
+    /// The address behind the last byte that is written.
+    fn end(&self) -> u64 {
+        self.at + 8 - u64::from(self.mask.leading_zeros())
+    }
+}
+
+/// Places nearer to each other than this are written together.
+const NEAR: u64 = 256;
+const PAGE: u64 = 4096;
 
 impl Poker {
     /// Opens /proc/self/mem where it can be.
@@ -88,6 +126,66 @@ impl Poker {
             Ok(_) => Err(libc::EIO),
             Err(_) => write_through_protection(address, bytes),
         }
+    }
+}
+
+impl Poker {
+    /// Writes patches, which are in the order of their addresses. Neighbours in a page go by one call,
+    /// with what lies between as it is: a call takes longer than the bytes. Of those that several threads
+    /// may execute meanwhile each sees every byte either as it was or as it will be, since what does not change
+    /// is written with its own value. Returns the indices of those that could not be written.
+    pub fn write_all(&mut self, patches: &[Patch]) -> Vec<usize> {
+        let mut failed = Vec::new();
+        let mut from = 0;
+        while let Some(first) = patches.get(from) {
+            let is_near = |pair: &[Patch]| {
+                pair[1].end().saturating_sub(pair[0].end()) <= NEAR
+                    && pair[1].end() <= (first.at | (PAGE - 1))
+            };
+            let more = patches[from..].windows(2).take_while(|pair| is_near(pair)).count();
+            let run = &patches[from..=from + more];
+            if run.len() == 1 || self.write_run(run).is_err() {
+                let is_written = |patch: &Patch| self.write_one(patch).is_ok();
+                let not = run.iter().map(is_written).enumerate().filter(|(_, written)| !written);
+                failed.extend(not.map(|(index, _)| from + index));
+            }
+            from += run.len();
+        }
+        failed
+    }
+
+    /// Together with what lies between.
+    fn write_run(&mut self, run: &[Patch]) -> Result<(), i32> {
+        let Some(first) = run.first() else { return Ok(()) };
+        if run.iter().all(|patch| patch.mask == 0) {
+            return Ok(());
+        }
+        let end = run.iter().map(Patch::end).fold(first.at, u64::max);
+        let mut memory = [0; PAGE as usize];
+        let len = (end - first.at) as usize;
+        let bytes = memory.get_mut(..len).ok_or(libc::EINVAL)?;
+        // Read here and not before: nobody else's change is lost that is older than a moment.
+        if SafeMemory.read(first.at, bytes) != len {
+            return Err(libc::EFAULT);
+        }
+        for patch in run {
+            let at = (patch.at - first.at) as usize;
+            patch.written().for_each(|(offset, byte)| bytes[at + offset] = byte);
+        }
+        self.write(first.at, bytes)
+    }
+
+    /// Alone: runs of its bytes.
+    fn write_one(&mut self, patch: &Patch) -> Result<(), i32> {
+        let mut from = 0;
+        while from < Patch::LEN {
+            let run = (from..Patch::LEN).take_while(|offset| patch.mask >> offset & 1 == 1).count();
+            if run > 0 {
+                self.write(patch.at + from as u64, &patch.bytes[from..from + run])?;
+            }
+            from += run.max(1);
+        }
+        Ok(())
     }
 }
 
@@ -165,6 +263,28 @@ mod tests {
         let maps = read_maps().expect("/proc");
         let map = mapping_at(&maps, page).expect("mapped");
         assert!(map.executable && !map.writable, "{map:?}");
+    }
+
+    #[test]
+    fn patches_change_their_bytes_and_nothing_between() {
+        let page = page_of_code();
+        let bytes = [1, 2, 3, 4, 5];
+        let patches = [
+            Patch::byte(0x10, 9),
+            Patch { at: page + 1, bytes, mask: 0b1_0010 },
+            Patch::byte(page + 6, 6),
+            Patch { at: page + 100, bytes, mask: 0b1_1111 },
+            Patch { at: page + 1000, bytes, mask: 0b0_0101 },
+            Patch { at: page + 4090, bytes, mask: 0b0_0001 },
+        ];
+        assert_eq!(Poker::new().write_all(&patches), [0], "nothing is mapped at the first");
+        let mut expected = [0xC3; 4096];
+        for patch in &patches[1..] {
+            patch.written().for_each(|(offset, byte)| expected[(patch.at - page) as usize + offset] = byte);
+        }
+        assert_eq!(expected[1..12], [0xC3, 2, 0xC3, 0xC3, 5, 6, 0xC3, 0xC3, 0xC3, 0xC3, 0xC3]);
+        assert!((0..4096).all(|i| byte_at(page + i) == expected[i as usize]));
+        assert!(Poker::new().write_all(&[]).is_empty());
     }
 
     #[test]

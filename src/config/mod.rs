@@ -62,6 +62,7 @@ pub fn parse(text: &str, file: &str) -> Loaded {
 /// Reads a config of which it is not known that it is UTF-8.
 #[must_use]
 pub fn parse_bytes(bytes: &[u8], file: &str) -> Loaded {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
         Ok(text) => parse(text, file),
         Err(e) => {

@@ -79,6 +79,22 @@ impl ElfFile {
         Self::parse(path, files.open(path).ok_or(ElfError::Unreadable)?)
     }
 
+    /// Gives back the memory of what can be had again from the file: the indices, and the file's own pages.
+    pub fn release(&mut self) {
+        self.own = OnceLock::new();
+        self.merged = OnceLock::new();
+        self.frames = OnceLock::new();
+        let debug = self.debug.get_mut().and_then(Option::as_deref_mut);
+        let debug = debug.map(|debug| {
+            debug.bytes.release();
+            &mut debug.symbols
+        });
+        for table in [self.dynsym.as_mut(), self.symtab.as_mut(), debug].into_iter().flatten() {
+            table.release();
+        }
+        self.bytes.release();
+    }
+
     /// As given to [`ElfFile::parse`].
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -19,12 +19,26 @@ pub struct FileId {
 pub struct FileBytes {
     bytes: Box<dyn AsRef<[u8]> + Send + Sync>,
     id: FileId,
+    release: Option<fn(&[u8])>,
 }
 
 impl FileBytes {
     /// Wraps whatever holds the bytes. `as_ref` must return the same bytes each time.
     pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static, id: FileId) -> Self {
-        Self { bytes: Box::new(bytes), id }
+        Self { bytes: Box::new(bytes), id, release: None }
+    }
+
+    /// With what lets the bytes go that can be had again.
+    #[must_use]
+    pub fn with_release(self, release: fn(&[u8])) -> Self {
+        Self { release: Some(release), ..self }
+    }
+
+    /// They are not needed for now.
+    pub(super) fn release(&self) {
+        if let Some(release) = self.release {
+            release(self);
+        }
     }
 
     /// The identity of the file. Two names of one file have the same.

@@ -106,6 +106,11 @@ fn hash(name: &str) -> u32 {
 }
 
 impl SymbolTable {
+    /// Gives back the memory of the index by name.
+    pub(super) fn release(&mut self) {
+        self.by_name = OnceLock::new();
+    }
+
     /// The dynamic symbols, by the section headers or, without them, by `PT_DYNAMIC`.
     pub(super) fn dynsym(layout: &Layout, bytes: &[u8]) -> Option<Self> {
         let mut table = Self::from_section(layout, bytes, elf::SHT_DYNSYM.0, SymbolSource::Dynsym)

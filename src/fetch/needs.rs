@@ -53,12 +53,14 @@ impl EventProgram {
             .filter
             .iter()
             .any(|step| matches!(step.operand, Operand::Arg(index) if usize::from(index) < self.entry_args));
-        let wanted_later = log || value_of_entry || (filter_of_entry && !decides_at_entry);
+        // A record at the return begins with the values of the entry, or the others have no place in it.
+        let recorded_at_return = log || (!decides_at_entry && filter_records);
+        let wanted_later = recorded_at_return || value_of_entry || (filter_of_entry && !decides_at_entry);
         needs.kept = wanted_later && self.entry_args > 0;
         needs.entry_record = needs.kept || (decides_at_entry && filter_records);
         let has_time = filter_has_time || self.has_time();
         needs.entry_time = has_time && (needs.entry_record || decides_at_entry);
-        needs.return_record = log || needs.kept || (!decides_at_entry && filter_records);
+        needs.return_record = recorded_at_return || needs.kept;
         needs.return_time = has_time;
         needs
     }

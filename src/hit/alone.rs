@@ -18,53 +18,35 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 use crate::hit::barrier;
+use crate::hit::protocol::only_thread;
 use crate::hit::thread::{self, ThreadState};
 use crate::sys;
 
-/// No thread has come yet, or one.
-const NOBODY: u32 = 0;
-pub(super) const ALONE: u32 = 1;
-const ENDING: u32 = 2;
-pub(super) const SHARED: u32 = 3;
+pub(super) use crate::hit::protocol::only_thread::ALONE;
 
-pub(super) static PHASE: AtomicU32 = AtomicU32::new(NOBODY);
+pub(super) static PHASE: AtomicU32 = AtomicU32::new(only_thread::NOBODY);
 
 /// A thread that has met no probe before is about to. Signal-safe.
 pub fn arrive() {
-    if PHASE.compare_exchange(NOBODY, ALONE, SeqCst, SeqCst).is_ok() || PHASE.load(Acquire) == SHARED {
-        return;
-    }
-    PHASE.store(ENDING, SeqCst);
-    barrier::heavy();
-    for state in thread::all() {
-        // One that does not get out of it in a second is stopped there, or was killed there: a vfork
-        // child on its parent's state.
-        let mut rounds = 0_u32;
-        while state.counting.load(Acquire) && rounds < 2000 {
-            rounds += 1;
-            if rounds < 1000 {
-                sys::yield_now();
-            } else {
-                sys::sleep_ms(1);
+    only_thread::arrive(&PHASE, barrier::heavy, || {
+        for state in thread::all() {
+            // One that does not get out of it in a second is stopped there, or was killed there: a vfork
+            // child on its parent's state.
+            let mut rounds = 0_u32;
+            while (state.counting.load(Acquire) || state.run().is_counting()) && rounds < 2000 {
+                rounds += 1;
+                if rounds < 1000 {
+                    sys::yield_now();
+                } else {
+                    sys::sleep_ms(1);
+                }
             }
         }
-    }
-    PHASE.store(SHARED, Release);
+    });
 }
 
 /// Adds `n` (wrapping) to `word`, which all threads count in. The caller is inside a hit. Signal-safe.
 #[inline]
 pub fn add(thread: &ThreadState, word: &AtomicU64, n: u64) {
-    if PHASE.load(Relaxed) == SHARED {
-        word.fetch_add(n, Relaxed);
-        return;
-    }
-    thread.counting.store(true, Relaxed);
-    barrier::light();
-    if PHASE.load(Acquire) == ALONE {
-        word.store(word.load(Relaxed).wrapping_add(n), Relaxed);
-    } else {
-        word.fetch_add(n, Relaxed);
-    }
-    thread.counting.store(false, Release);
+    only_thread::add(&PHASE, &thread.counting, word, n, barrier::light);
 }

@@ -5,6 +5,7 @@ use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::arch::{asm, global_asm};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
+use super::run::Run;
 use super::thread::ThreadState;
 
 global_asm!(
@@ -99,13 +100,14 @@ global_asm!(
     "push r13",
     "push r14",
     "push r15",
-    "push r8",
+    "push r8", // the recovery cell
     ".cfi_offset rbx, -24",
     ".cfi_offset r12, -32",
     ".cfi_offset r13, -40",
     ".cfi_offset r14, -48",
     ".cfi_offset r15, -56",
-    "mov [r8], rsp",
+    "lea rax, [rsp + 1]",
+    "mov [r8], rax",
     "mov rax, rdi",
     "mov rdi, rsi",
     "mov rsi, rdx",
@@ -126,7 +128,7 @@ global_asm!(
     // From any depth of calls, with rsp from the recovery cell: as if the function had returned 0.
     "uprobe_guarded_leave:",
     ".cfi_def_cfa rbp, 16",
-    "mov rsp, rdi",
+    "lea rsp, [rdi - 1]",
     "xor eax, eax",
     "lea rbp, [rsp + 48]",
     "cld",
@@ -161,6 +163,12 @@ global_asm!(
     "jz 6f",
     "cmp dword ptr [rax + {depth}], 0",
     "jne 7f",
+    "mov rcx, [rax + {cells}]",
+    "test rcx, rcx",
+    "jz 5f",
+    "cmp qword ptr [rcx + {consumer}], 0",
+    "jne 7f",
+    "5:",
     "mov rcx, [rax + {blocked}]",
     "or rcx, [rax + {waiting}]",
     "jnz 3f",
@@ -280,6 +288,8 @@ global_asm!(
     depth = const std::mem::offset_of!(ThreadState, depth),
     blocked = const std::mem::offset_of!(ThreadState, blocked),
     waiting = const std::mem::offset_of!(ThreadState, waiting),
+    cells = const std::mem::offset_of!(ThreadState, cells),
+    consumer = const Run::CONSUMER,
 );
 
 unsafe extern "C" {

@@ -2,9 +2,9 @@
 //! know adds them up, those of dead threads too.
 //!
 //! ```text
-//!   thread 1  | 0 | kept: of the C API's return probes | wiped: of a config's probes   |
-//!   thread 2  | 0 | ...                                | ...            |
-//!                          ^ a count's index             ^ an index no array ends before
+//!   thread 1  | Run | kept: of the C API's return probes | wiped: of a config's probes   |
+//!   thread 2  | Run | ...                                | ...            |
+//!                            ^ a count's index             ^ an index no array ends before
 //! ```
 //!
 //! An array belongs to a [`ThreadState`](super::thread::ThreadState), is never unmapped, and goes with
@@ -18,9 +18,11 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
+use crate::hit::protocol::cell_count;
+use crate::hit::run::Run;
 use crate::sys;
 
-/// Cells of an array that survive a fork: the first. Whole pages.
+/// Cells of an array that survive a fork: the first, of which [`Run`] takes some. Whole pages.
 const KEPT: u32 = 2048;
 /// Cells of the first array, made before it is known how many are needed. Memory is used when touched.
 const FIRST: u32 = 1 << 17;
@@ -28,7 +30,7 @@ const FIRST: u32 = 1 << 17;
 const LEAST: u32 = 8192;
 
 /// Next index of each kind that was never handed out. 0 is none.
-static NEXT_KEPT: AtomicU32 = AtomicU32::new(1);
+static NEXT_KEPT: AtomicU32 = AtomicU32::new(Run::WORDS);
 static NEXT: AtomicU32 = AtomicU32::new(KEPT);
 /// Cells of the smallest array there is.
 static SMALLEST: AtomicU32 = AtomicU32::new(u32::MAX);
@@ -44,9 +46,7 @@ impl Cells {
             let (smallest, next) = (SMALLEST.load(SeqCst), NEXT.load(SeqCst));
             let capacity = if smallest == u32::MAX { FIRST } else { LEAST.max(next.saturating_mul(2)) };
             let Some(array) = map(capacity as usize) else { return };
-            // First this, then a look at what is handed out; `take` does it the other way round.
-            SMALLEST.fetch_min(capacity, SeqCst);
-            if NEXT.load(SeqCst) <= capacity {
+            if cell_count::offer(&SMALLEST, &NEXT, capacity) {
                 self.0.store(array, Release);
             } else {
                 // SAFETY: nobody knows of it.
@@ -60,6 +60,14 @@ impl Cells {
     #[must_use]
     pub fn address(&self) -> *mut AtomicU64 {
         self.0.load(Acquire)
+    }
+
+    /// What stands at the head of the array.
+    #[inline]
+    #[must_use]
+    pub fn run(&self) -> Option<&Run> {
+        // SAFETY: zeroed memory of that size, aligned to a page, is one; arrays are never unmapped.
+        unsafe { self.address().cast::<Run>().as_ref() }
     }
 
     /// The `N` cells from `index` on, which were handed out together. `None`: index 0, or no array.
@@ -92,12 +100,7 @@ fn map(capacity: usize) -> Option<*mut AtomicU64> {
 /// held.
 #[must_use]
 pub fn take(n: u32) -> u32 {
-    let first = NEXT.fetch_add(n, SeqCst);
-    if first + n > SMALLEST.load(SeqCst) {
-        NEXT.fetch_sub(n, SeqCst);
-        return 0;
-    }
-    first
+    cell_count::take(&SMALLEST, &NEXT, n)
 }
 
 /// The same of `n` cells that survive a fork.

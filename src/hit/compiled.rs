@@ -6,12 +6,12 @@
 //!         push rax
 //!         [lahf; seto al; push rax]     where the flags may matter
 //!         [cmp reg, constant; jcc ...]  the filter: one or a few of these for each comparison
-//! yes:    mov rax, fs:[cells]; test rax, rax; jz slow
+//! yes:    mov rax, fs:[cells]; test rax, rax; jz slow; cmp qword ptr [rax], 0; jne slow
 //!         [the value's bucket; inc qword ptr fs:[cells][first + bucket]]
 //!         inc qword ptr [rax + 8 * hits]
 //!         restored: [pop rax; add al, 127; sahf]; pop rax; [lea rsp, [rsp + 128]]
 //!         jmp end
-//! [no:    mov rax, fs:[cells]; test rax, rax; jz slow
+//! [no:    the same two
 //!         inc qword ptr [rax + 8 * filtered]
 //!         restored; jmp end]
 //! slow:   restored; the call
@@ -20,7 +20,7 @@
 //!
 //! What else is to be done where the filter says yes is done by the call; then `slow` calls the general code, which
 //! asks the filter itself.
-//! The cells are none inside a hit, and before the thread's first.
+//! The cells are none inside a hit, and before the thread's first; what they begin with tells of a handler.
 
 mod filter;
 
@@ -30,7 +30,8 @@ use filter::{emit_bucket, emit_filter};
 
 use crate::fetch::{Comparison, RegisterValue};
 use crate::hit::asm;
-use crate::hit::emit::{Branch, Emitter, MOST_CODE, Span, StackState, ZERO};
+use crate::hit::emit::{Branch, Emitter, MOST_CODE, NOT_ZERO, Span, StackState, ZERO};
+use crate::hit::run::Run;
 use crate::hit::thread::ThreadState;
 use crate::hit::{cells, detour};
 
@@ -156,7 +157,7 @@ impl Compiled {
         };
         // Where there is no filter all is short; with one, what it takes is of no importance.
         let span = if rejects.is_some() { Span::Near } else { Span::Short };
-        let mut slow: [Option<Branch>; 2] = [None; 2];
+        let mut slow: [Option<[Branch; 2]>; 2] = [None; 2];
         let mut ends: [Option<Branch>; 3] = [None; 3];
         match &self.action.then {
             Then::Count(hits) => {
@@ -199,7 +200,7 @@ impl Compiled {
             ends[1] = Some(self.leave(&mut code, span));
         }
         code.set_state(inside);
-        for slow in slow.into_iter().flatten() {
+        for slow in slow.into_iter().flatten().flatten() {
             code.link(slow);
         }
         self.restore(&mut code);
@@ -248,12 +249,17 @@ impl Compiled {
     }
 }
 
-/// The thread's cells, in rax; the branch for where there are none.
-fn emit_cells(code: &mut Emitter, span: Span) -> Branch {
+/// The thread's cells, in rax; the branches for where there are none, and for where it runs a handler ([`Run`]).
+fn emit_cells(code: &mut Emitter, span: Span) -> [Branch; 2] {
     code.load_thread_word(asm::cells_offset());
     code.test_rax();
-    code.branch(Some(ZERO), span)
+    let none = code.branch(Some(ZERO), span);
+    // cmp qword ptr [rax], 0
+    code.insn(&[&[0x48, 0x83, 0x38, 0]]);
+    [none, code.branch(Some(NOT_ZERO), span)]
 }
+
+const _: () = assert!(Run::CONSUMER == 0);
 
 /// `jmp target`, which is in the same detour.
 fn emit_jump(code: &mut Emitter, place: Place, target: u64) {

@@ -1,10 +1,11 @@
 //! Who uses a probed place, and what is done for them at a hit.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
-use crossbeam::utils::CachePadded;
-
 use crate::fetch::{EventProgram, Needs};
+use crate::few::Few;
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
 use crate::hit::counters::Counters;
 use crate::hit::histogram::{HistogramCounts, Measured};
@@ -13,7 +14,8 @@ use crate::hit::output::Stamp;
 use crate::hit::ring::Definition;
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{alone, asm, clock, jprobe, output, returning, vectors};
+use crate::hit::{alone, asm, clock, direct, jprobe, output, returning, ring, vectors};
+use crate::place::Label;
 
 /// Which side of a call an event is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,10 +47,11 @@ pub struct EventRole {
 /// What the engine's own consumers do at a hit.
 pub type InternalHandler = fn(&mut Hit<'_>) -> Flow;
 
-/// What a consumer is.
+/// What a consumer is. [`super::direct`] reads the struct of [`Role::Handlers`].
+#[repr(C, u64)]
 pub enum Role {
-    /// From a config.
-    Event(Box<EventRole>),
+    /// From a config; the same for all places of a pattern in one object.
+    Event(&'static EventRole),
     /// From the C API; the struct is the caller's.
     Handlers(*mut CUprobe),
     /// A return probe of the C API.
@@ -60,6 +63,10 @@ pub enum Role {
     /// The engine's own. Runs at every hit, nested or not, after all others.
     Internal(InternalHandler),
 }
+
+/// Where in a [`Role`] its pointer is: behind the word that says which it is.
+pub(super) const ROLE_POINTER: usize = size_of::<u64>();
+const _: () = assert!(size_of::<Role>() == ROLE_POINTER + size_of::<u64>());
 
 impl EventRole {
     /// Whether anything is done at a hit besides counting it.
@@ -93,18 +100,45 @@ pub enum Flow {
     Replaced,
 }
 
-/// One user of a probed place.
+/// One user of a probed place. There may be very many of the C API's with one handler each: these have
+/// nothing but this.
 pub struct Consumer {
     /// Called at hits. False while disabled, after unregister, after a crash.
     pub alive: AtomicBool,
-    /// The counts.
-    pub counters: CachePadded<Counters>,
+    /// No jump instead of int3.
+    pub only_int3: bool,
+    /// The signal of the handler's crash, or 0.
+    pub crash_signal: AtomicI32,
+    /// And its address.
+    pub crash_address: AtomicU64,
     /// What it does.
     pub role: Role,
-    /// Name for events and messages.
-    pub name: String,
+    /// For [`super::direct`], which also reads the struct in the role: its pre_handler; 0: none.
+    pub handler: usize,
+    /// And what calls it: one of the guarded calls.
+    pub call: usize,
+    /// Of the C API: where it is, for messages.
+    pub label: Option<Arc<Label>>,
+    /// What it counts, and what else others need.
+    pub more: Option<Box<More>>,
+}
+
+/// What a consumer needs that counts, or follows calls, or has a name.
+pub struct More {
+    /// The counts.
+    pub counters: Counters,
+    /// Name for events and messages: of those from a config.
+    pub name: &'static str,
     /// `at`, as the user wrote it.
-    pub at: String,
+    pub at: &'static str,
+    /// What few need.
+    pub special: Option<Box<Special>>,
+    /// The next in the list of all consumers with counts of their own.
+    pub next: AtomicPtr<Consumer>,
+}
+
+/// What a consumer needs that does more than to count.
+pub struct Special {
     /// Every Nth hit; 1 is every one.
     pub sample: u64,
     /// Stop after so many hits; 0 is never.
@@ -113,10 +147,6 @@ pub struct Consumer {
     pub seen: AtomicU64,
     /// Executions that were let through by sample, up to and beyond the limit.
     pub taken: AtomicU64,
-    /// The signal of the handler's crash, or 0.
-    pub crash_signal: AtomicI32,
-    /// And its address.
-    pub crash_address: AtomicU64,
     /// Most calls followed at once; 0 is no limit of its own.
     pub maxactive: u32,
     /// Calls followed now, kept where there is a limit.
@@ -129,16 +159,68 @@ pub struct Consumer {
     pub returns_twice: bool,
     /// What the binary trace knows of it.
     pub definition: Definition,
-    /// No jump instead of int3.
-    pub only_int3: bool,
-    /// For [`super::direct`]: the struct, its pre_handler, and what calls it.
-    pub up: *mut CUprobe,
-    /// 0: none.
-    pub handler: usize,
-    /// One of the guarded calls.
-    pub call: usize,
-    /// The next in the list of all consumers with counts of their own.
-    pub next: AtomicPtr<Consumer>,
+}
+
+impl Special {
+    /// Nothing special.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            sample: 1,
+            limit: 0,
+            seen: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
+            maxactive: 0,
+            active: AtomicU32::new(0),
+            latency: None,
+            hists: Vec::new(),
+            returns_twice: false,
+            definition: ring::undefined(),
+        }
+    }
+}
+
+impl Default for Special {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl More {
+    /// With nothing counted.
+    #[must_use]
+    pub const fn new(name: &'static str, at: &'static str) -> Self {
+        Self {
+            counters: Counters::new(),
+            name,
+            at,
+            special: None,
+            next: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+}
+
+/// That of all who have none: who counts there counts for nobody.
+static NOTHING_MORE: More = More::new("", "");
+/// The same.
+static NOTHING_SPECIAL: Special = Special::new();
+
+impl Deref for Consumer {
+    type Target = More;
+
+    #[inline]
+    fn deref(&self) -> &More {
+        self.more.as_deref().unwrap_or(&NOTHING_MORE)
+    }
+}
+
+impl Deref for More {
+    type Target = Special;
+
+    #[inline]
+    fn deref(&self) -> &Special {
+        self.special.as_deref().unwrap_or(&NOTHING_SPECIAL)
+    }
 }
 
 // SAFETY: what is not atomic is written before the consumer is published and then only read; the
@@ -150,7 +232,7 @@ unsafe impl Send for Consumer {}
 /// The users of one place, in the order of registration. Immutable once published.
 pub struct ConsumerList {
     /// All of them; the engine's own come last.
-    pub all: Vec<*const Consumer>,
+    pub all: Few<*const Consumer>,
     /// Whether any wants to run after the instruction.
     pub wants_post: bool,
 }
@@ -173,30 +255,17 @@ static COUNTED: AtomicPtr<Consumer> = AtomicPtr::new(std::ptr::null_mut());
 impl Consumer {
     /// A consumer, not alive yet.
     #[must_use]
-    pub fn new(role: Role, name: String, at: String) -> Self {
+    pub const fn new(role: Role) -> Self {
         Self {
             alive: AtomicBool::new(false),
-            counters: CachePadded::new(Counters::default()),
-            role,
-            name,
-            at,
-            sample: 1,
-            limit: 0,
-            seen: AtomicU64::new(0),
-            taken: AtomicU64::new(0),
+            only_int3: false,
             crash_signal: AtomicI32::new(0),
             crash_address: AtomicU64::new(0),
-            maxactive: 0,
-            active: AtomicU32::new(0),
-            latency: None,
-            hists: Vec::new(),
-            returns_twice: false,
-            definition: Definition::default(),
-            only_int3: false,
-            up: std::ptr::null_mut(),
+            role,
             handler: 0,
             call: 0,
-            next: AtomicPtr::new(std::ptr::null_mut()),
+            label: None,
+            more: None,
         }
     }
 
@@ -204,20 +273,20 @@ impl Consumer {
     /// registers.
     pub fn call_directly(&mut self, with_vectors: bool) {
         let Role::Handlers(up) = self.role else { return };
-        self.up = up;
         // SAFETY: registered: the struct is there.
         self.handler = unsafe { (*up).pre_handler }.map_or(0, |handler| handler as usize);
         self.call = match with_vectors {
-            true => vectors::uprobe_guarded_call_vectors as *const () as usize,
-            false => asm::uprobe_guarded_call as *const () as usize,
+            true => direct::uprobe_direct_vectors as *const () as usize,
+            false => self.handler,
         };
     }
 
     /// Puts it on the list that [`reset_all`] walks. It must live for ever.
     pub fn keep_counts(&'static self) {
+        let Some(more) = &self.more else { return };
         let mut head = COUNTED.load(Acquire);
         loop {
-            self.next.store(head, Relaxed);
+            more.next.store(head, Relaxed);
             match COUNTED.compare_exchange(head, std::ptr::from_ref(self).cast_mut(), AcqRel, Acquire) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -443,7 +512,7 @@ impl Consumer {
             self.crash_signal.store(signal, Release);
             // SAFETY: as above; an out-field.
             unsafe { (*up).flags.fetch_or(FLAG_DISABLED | FLAG_GONE, Relaxed) };
-            output::handler_crashed(&self.name, signal, address);
+            output::handler_crashed(self, signal, address);
         }
     }
 }
@@ -462,7 +531,7 @@ pub(super) fn guarded(
     let saved = unsafe { *errno };
     // SAFETY: the handler has the signature the header gives; faults are recovered.
     let result = unsafe {
-        let recovery = thread.recovery.as_ptr();
+        let recovery = thread.run().recovery_cell();
         // On a trap the kernel keeps the vector registers; a return has nobody else to do it.
         if !on_trap {
             vectors::uprobe_guarded_call_vectors(function, a, b, c, recovery)
@@ -494,6 +563,6 @@ pub fn all_counted(each: impl Fn(&Consumer)) {
     // SAFETY: listed consumers live for ever.
     while let Some(current) = unsafe { consumer.as_ref() } {
         each(current);
-        consumer = current.next.load(Acquire);
+        consumer = current.more.as_ref().map_or(std::ptr::null_mut(), |more| more.next.load(Acquire));
     }
 }

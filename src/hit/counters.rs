@@ -15,6 +15,10 @@ pub struct Count {
 }
 
 impl Count {
+    const fn new() -> Self {
+        Self { cell: 0, shared: AtomicU64::new(0) }
+    }
+
     /// Index of its cell in every thread's array; `None`: it has none.
     #[must_use]
     pub const fn cell(&self) -> Option<u32> {
@@ -80,6 +84,21 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// All zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            hits: Count::new(),
+            returns: Count::new(),
+            filtered: Count::new(),
+            nmissed: AtomicU64::new(0),
+            sampled_out: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            unwound: AtomicU64::new(0),
+            doubtful: AtomicU64::new(0),
+        }
+    }
+
     /// How many cells `hits` and `returns` have, and with `filtered`.
     pub const RETURN_CELLS: u32 = 2;
     /// See [`Counters::RETURN_CELLS`].
@@ -89,6 +108,12 @@ impl Counters {
     pub const fn use_event_cells(&mut self, first: u32) {
         self.use_return_cells(first);
         self.filtered.cell = if first == 0 { 0 } else { first + 2 };
+    }
+
+    /// Of a probe that follows no calls: counts in so many cells from `first` on; 0: in none. Before the first hit.
+    pub const fn use_entry_cells(&mut self, first: u32, has_filter: bool) {
+        self.hits.cell = first;
+        self.filtered.cell = if first == 0 || !has_filter { 0 } else { first + 1 };
     }
 
     /// Counts in [`Counters::RETURN_CELLS`] cells from `first` on; 0: in none. Before the first hit.

@@ -151,7 +151,9 @@ pub fn finish(thread: &ThreadState) {
 
 #[cold]
 fn finish_slowly(thread: &ThreadState) {
-    let aside = thread.depth.load(Relaxed) == 0 && thread.pending.load(Relaxed) & ASIDE != 0;
+    // Inside a handler they wait for its end: also at the end of a hit that it makes.
+    let is_over = thread.depth.load(Relaxed) == 0 && !thread.run().is_on();
+    let aside = is_over && thread.pending.load(Relaxed) & ASIDE != 0;
     let sent = !thread.is_ours() && pending::own_pending(thread) & !thread.blocked_now() != 0;
     if aside || sent {
         // SAFETY: `deliver` takes the trap.

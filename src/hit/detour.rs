@@ -30,6 +30,7 @@
 use std::arch::global_asm;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
+use crate::hit::blocks::{pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
 use crate::hit::compiled::Compiled;
 use crate::hit::consumer::{Consumer, Flow};
 use crate::hit::direct::uprobe_detour_direct;
@@ -42,7 +43,7 @@ use crate::hit::quick_log::{QuickLog, uprobe_detour_log};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
 use crate::hit::{defer, process, returns, slots, thread};
-use crate::insn::{Relocated, RelocatedPc, Window};
+use crate::insn::{Relocated, RelocatedPc};
 use crate::regs::{Memory, Regs};
 
 /// Bytes of the head, before the first instruction.
@@ -58,41 +59,88 @@ const UNFOLLOWED: u64 = 23;
 /// Length of the jump that leads here.
 pub const JUMP_LEN: usize = 5;
 
-/// One optimized place. Never freed: a thread may sleep in its code.
+/// One optimized place. Never freed: a thread may sleep in its code. It has nothing that its code in memory
+/// tells as well.
 #[repr(C)]
 pub struct Detour {
-    /// Where nothing is wanted but number and times.
-    pub quick: Quick,
-    /// Where nothing is wanted but an event of registers.
-    pub log: QuickLog,
     /// Whose.
     pub point: &'static ProbePoint,
     /// Its first instruction.
     pub start: u64,
-    /// Where the jump leads: here, or into code compiled for its action.
-    pub entry: u64,
-    /// First byte behind its code.
-    pub end: u64,
     /// The place's only consumer, where that is a pre_handler and this may call it.
     pub sole: AtomicPtr<Consumer>,
-    /// The displaced instructions.
-    pub relocated: Relocated,
-    /// Its ending goes through a stub.
-    pub follows: bool,
-    /// What is compiled in front of the displaced instructions; the call is its way out.
-    pub compiled: Option<Compiled>,
-    /// The five bytes of the jump, and those it replaces.
-    pub jump: [u8; JUMP_LEN],
-    /// See there.
-    pub original: [u8; JUMP_LEN],
-    /// What it was made for: it serves the place again as long as both are the same.
-    pub window: Window,
-    /// The bytes of the displaced instructions.
-    pub displaced: Box<[u8]>,
-    /// Bit k: at offset k stands a byte that traps.
-    pub traps: u8,
+    /// Another one of the place, in a ring of all; null: not in it yet. Changed under the registry's lock.
+    pub ring: AtomicPtr<Detour>,
     /// The next in each of the pages it lies in.
     pub next: [AtomicPtr<Detour>; 2],
+    /// The displaced instructions.
+    pub relocated: Relocated<JUMP_LEN>,
+    /// What is compiled in front of the displaced instructions; the call is its way out.
+    pub compiled: Option<Compiled>,
+    /// Bytes of its code.
+    pub len: u16,
+    /// Bit k: at offset k stands a byte that traps.
+    pub traps: u8,
+    /// Its ending goes through a stub.
+    pub follows: bool,
+    /// It is a [`QuickDetour`].
+    pub is_quick: bool,
+    /// The five bytes that its jump replaces.
+    pub original: [u8; JUMP_LEN],
+}
+
+/// One whose code does without Rust where nothing is unusual. Its code finds this at the address of
+/// the [`Detour`].
+#[repr(C)]
+pub struct QuickDetour {
+    /// As of any place.
+    pub detour: Detour,
+    /// Where nothing is wanted but number and times.
+    pub quick: Quick,
+    /// Where nothing is wanted but an event of registers.
+    pub log: QuickLog,
+}
+
+impl Detour {
+    /// What it is besides, if it is.
+    const fn quick_detour(&self) -> Option<&QuickDetour> {
+        if !self.is_quick {
+            return None;
+        }
+        // SAFETY: it is the first field of one, which is all that says so.
+        Some(unsafe { &*std::ptr::from_ref(self).cast::<QuickDetour>() })
+    }
+
+    /// [`QuickDetour::quick`], where there is one.
+    #[must_use]
+    pub fn quick(&self) -> Option<&Quick> {
+        self.quick_detour().map(|detour| &detour.quick).filter(|quick| quick.is_some())
+    }
+
+    /// [`QuickDetour::log`], where there is one.
+    #[must_use]
+    pub fn log(&self) -> Option<&QuickLog> {
+        self.quick_detour().map(|detour| &detour.log).filter(|log| log.is_some())
+    }
+
+    /// Where its jump leads: to the first instruction, or into code compiled for its action.
+    #[must_use]
+    pub fn entry(&self) -> u64 {
+        self.start + if self.compiled.is_some() { compiled_entry(self.follows) as u64 } else { 0 }
+    }
+
+    /// First byte behind its code.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.start + self.len as u64
+    }
+
+    /// The five bytes of its jump.
+    #[must_use]
+    pub fn jump(&self) -> [u8; JUMP_LEN] {
+        let [a, b, c, d] = (self.entry().wrapping_sub(self.point.at + JUMP_LEN as u64) as u32).to_le_bytes();
+        [0xe9, a, b, c, d]
+    }
 }
 
 // SAFETY: immutable after it is published, but for atomics.
@@ -113,9 +161,9 @@ pub(super) fn common() -> usize {
 #[must_use]
 pub fn head(detour: &Detour) -> [u8; HEAD] {
     let mut head = [0; HEAD];
-    let common = if detour.quick.is_some() {
+    let common = if detour.quick().is_some() {
         uprobe_detour_quick as *const ()
-    } else if detour.log.is_some() {
+    } else if detour.log().is_some() {
         uprobe_detour_log as *const ()
     } else if detour.sole.load(Relaxed).is_null() {
         uprobe_detour_common as *const ()
@@ -162,42 +210,7 @@ global_asm!(
     ".cfi_adjust_cfa_offset 8",
     "lea rsp, [rsp - 16]", // Regs::rip, Regs::rsp
     ".cfi_adjust_cfa_offset 16",
-    "push rcx",
-    ".cfi_adjust_cfa_offset 8",
-    "push rax",
-    ".cfi_adjust_cfa_offset 8",
-    "push rdx",
-    ".cfi_adjust_cfa_offset 8",
-    "push rbx",
-    ".cfi_adjust_cfa_offset 8",
-    ".cfi_rel_offset rbx, 0",
-    "push rbp",
-    ".cfi_adjust_cfa_offset 8",
-    ".cfi_rel_offset rbp, 0",
-    "push rsi",
-    ".cfi_adjust_cfa_offset 8",
-    "push rdi",
-    ".cfi_adjust_cfa_offset 8",
-    "push r15",
-    ".cfi_adjust_cfa_offset 8",
-    ".cfi_rel_offset r15, 0",
-    "push r14",
-    ".cfi_adjust_cfa_offset 8",
-    ".cfi_rel_offset r14, 0",
-    "push r13",
-    ".cfi_adjust_cfa_offset 8",
-    ".cfi_rel_offset r13, 0",
-    "push r12",
-    ".cfi_adjust_cfa_offset 8",
-    ".cfi_rel_offset r12, 0",
-    "push r11",
-    ".cfi_adjust_cfa_offset 8",
-    "push r10",
-    ".cfi_adjust_cfa_offset 8",
-    "push r9",
-    ".cfi_adjust_cfa_offset 8",
-    "push r8",
-    ".cfi_adjust_cfa_offset 8",
+    push_registers!(),
     "mov rbx, rsp",
     ".cfi_def_cfa rbx, 280",
     "lea rax, [rsp + 280]",
@@ -206,44 +219,12 @@ global_asm!(
     "mov rax, [rsi - 27]",
     "mov [rsp + 128], rax", // Regs::rip
     "mov rsi, [rsi - 19]",
-    "sub rsp, 256",
-    "and rsp, -16",
-    "movaps [rsp], xmm0",
-    "movaps [rsp + 16], xmm1",
-    "movaps [rsp + 32], xmm2",
-    "movaps [rsp + 48], xmm3",
-    "movaps [rsp + 64], xmm4",
-    "movaps [rsp + 80], xmm5",
-    "movaps [rsp + 96], xmm6",
-    "movaps [rsp + 112], xmm7",
-    "movaps [rsp + 128], xmm8",
-    "movaps [rsp + 144], xmm9",
-    "movaps [rsp + 160], xmm10",
-    "movaps [rsp + 176], xmm11",
-    "movaps [rsp + 192], xmm12",
-    "movaps [rsp + 208], xmm13",
-    "movaps [rsp + 224], xmm14",
-    "movaps [rsp + 240], xmm15",
+    save_xmm!(),
     "cld",
     "mov rdi, rbx",
     "mov rdx, rsp",
     "call {on_detour}",
-    "movaps xmm0, [rsp]",
-    "movaps xmm1, [rsp + 16]",
-    "movaps xmm2, [rsp + 32]",
-    "movaps xmm3, [rsp + 48]",
-    "movaps xmm4, [rsp + 64]",
-    "movaps xmm5, [rsp + 80]",
-    "movaps xmm6, [rsp + 96]",
-    "movaps xmm7, [rsp + 112]",
-    "movaps xmm8, [rsp + 128]",
-    "movaps xmm9, [rsp + 144]",
-    "movaps xmm10, [rsp + 160]",
-    "movaps xmm11, [rsp + 176]",
-    "movaps xmm12, [rsp + 192]",
-    "movaps xmm13, [rsp + 208]",
-    "movaps xmm14, [rsp + 224]",
-    "movaps xmm15, [rsp + 240]",
+    restore_xmm!(),
     "test eax, eax",
     "jnz 4f",
     "mov rsp, rbx",
@@ -251,49 +232,9 @@ global_asm!(
     "mov rcx, [rsp + 136]",
     "test ch, 4",
     "jnz 3f",
-    "xor eax, eax",
-    "bt ecx, 11",
-    "setc al",
-    "mov ah, cl",
-    "add al, 127",
-    "sahf",
+    restore_flags!(),
     "2:",
-    "pop r8",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r9",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r10",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r11",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r12",
-    ".cfi_adjust_cfa_offset -8",
-    ".cfi_restore r12",
-    "pop r13",
-    ".cfi_adjust_cfa_offset -8",
-    ".cfi_restore r13",
-    "pop r14",
-    ".cfi_adjust_cfa_offset -8",
-    ".cfi_restore r14",
-    "pop r15",
-    ".cfi_adjust_cfa_offset -8",
-    ".cfi_restore r15",
-    "pop rdi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rsi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rbp",
-    ".cfi_adjust_cfa_offset -8",
-    ".cfi_restore rbp",
-    "pop rbx",
-    ".cfi_adjust_cfa_offset -8",
-    ".cfi_restore rbx",
-    "pop rdx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rax",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rcx",
-    ".cfi_adjust_cfa_offset -8",
+    pop_registers!(),
     "lea rsp, [rsp + 24]",
     ".cfi_adjust_cfa_offset -24",
     "ret",
@@ -472,8 +413,8 @@ fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
 /// Makes a detour known to [`locate`], once, before anybody can be in it. The registry's lock must be
 /// held.
 pub fn publish(detour: &'static Detour) {
-    slots::cover(detour.start, detour.end);
-    let pages = [detour.start >> 12, (detour.end - 1) >> 12];
+    slots::cover(detour.start, detour.end());
+    let pages = [detour.start >> 12, (detour.end() - 1) >> 12];
     for (page, next) in pages.iter().zip(&detour.next) {
         if std::ptr::eq(next, &detour.next[1]) && pages[0] == pages[1] {
             return;
@@ -489,7 +430,7 @@ fn containing(rip: u64) -> Option<&'static Detour> {
     let mut detour = bucket(rip >> 12).load(Acquire);
     // SAFETY: never freed.
     while let Some(found) = unsafe { detour.as_ref() } {
-        if (found.start..found.end).contains(&rip) {
+        if (found.start..found.end()).contains(&rip) {
             return Some(found);
         }
         // Pages beside each other never share a bucket: of its two links one belongs to this.
@@ -543,7 +484,7 @@ pub fn locate(rip: u64) -> Option<InDetour> {
     let offset = rip - detour.start;
     if rip < detour.relocated.new_at() {
         if let Some(compiled) = &detour.compiled
-            && let Some(offset) = rip.checked_sub(detour.entry)
+            && let Some(offset) = rip.checked_sub(detour.entry())
         {
             let StackState { below, rax } = compiled.stack_at(offset);
             return Some(before(below, rax.map(|depth| below - depth)));
@@ -578,9 +519,9 @@ pub fn locate(rip: u64) -> Option<InDetour> {
 #[must_use]
 pub fn finish_counting(rip: u64) -> Option<u64> {
     let detour = containing(rip)?;
-    let offset = rip.checked_sub(detour.entry)?;
+    let offset = rip.checked_sub(detour.entry())?;
     let goes_on = detour.compiled.as_ref()?.finish_counting(offset, thread::existing()?)?;
-    Some(detour.entry + goes_on)
+    Some(detour.entry() + goes_on)
 }
 
 /// Where the jump at `rip`, one of those the relocator writes, leads.

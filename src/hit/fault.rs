@@ -3,14 +3,14 @@
 
 use std::sync::atomic::Ordering::*;
 
-use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::consumer::ConsumerList;
 use crate::hit::detour::{self, InDetour};
 use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_UNDEFINED};
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::{actions, asm, defer, pending, process, ring, ticks, trap};
+use crate::hit::{actions, asm, defer, direct, pending, process, ring, ticks, trap};
 use crate::insn::slot::SlotPc;
 
 /// The kernel calls this for the fault signals.
@@ -72,7 +72,7 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
             // A stack that ends while a hit is handled faults in our own code, and the program's handler
             // may leave by longjmp: the hit is over then.
             let thread = thread::existing();
-            let hit = thread.map(|thread| (thread, thread.suspend(), thread.running.swap(no_one(), SeqCst)));
+            let hit = thread.map(|thread| (thread, thread.suspend(), thread.run().suspend()));
             if let Some(mask) = thread.and_then(defer::give_back) {
                 // SAFETY: the kernel's frame.
                 unsafe { (*context).mask = mask };
@@ -80,15 +80,11 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
             // SAFETY: the kernel's frame.
             unsafe { actions::deliver(signal, info, context) };
             if let Some((thread, depth, running)) = hit {
-                thread.running.store(running, SeqCst);
+                thread.run().resume(running);
                 thread.resume(depth);
             }
         }
     }
-}
-
-const fn no_one() -> *mut Consumer {
-    std::ptr::null_mut()
 }
 
 /// Faults of our own copies and of users' handlers: whether it was one.
@@ -116,14 +112,11 @@ pub unsafe fn recover(signal: i32, info: *const SignalInfo, context: *mut Signal
         return true;
     }
     let Some(thread) = thread::existing() else { return false };
-    let recovery = thread.recovery.load(Relaxed);
-    if recovery == 0 {
-        return false;
-    }
+    let Some(recovery) = thread.run().recovery() else { return false };
     thread.fault_signal.store(signal, Relaxed);
     thread.fault_address.store(regs.rip, Relaxed);
-    regs.rsp = recovery;
-    regs.rip = asm::guarded_fault();
+    (regs.rsp, regs.rip) =
+        if recovery & 1 != 0 { (recovery - 1, asm::guarded_fault()) } else { (recovery, direct::fault()) };
     true
 }
 
@@ -265,7 +258,7 @@ fn is_still_displaced(point: &ProbePoint) -> bool {
 fn run_fault_handlers(hit: &mut Hit<'_>, thread: &'static ThreadState, signal: i32) -> bool {
     // SAFETY: inside a hit: the list is not freed.
     let Some(list) = (unsafe { hit.point.consumers.load(Acquire).as_ref() }) else { return false };
-    if !thread.running.load(Relaxed).is_null() || thread.library.load(Relaxed) > 0 {
+    if thread.run().is_on() || thread.library.load(Relaxed) > 0 {
         return false;
     }
     let mut handled = false;

@@ -2,7 +2,6 @@
 
 use std::arch::global_asm;
 use std::mem::offset_of;
-use std::sync::atomic::Ordering::*;
 
 use crate::hit::c_structs::CUjprobe;
 use crate::hit::consumer::{Consumer, Flow, Role, guarded};
@@ -151,9 +150,10 @@ pub(super) fn run(
 pub unsafe fn leave() {
     let Some(thread) = thread::existing() else { return };
     // SAFETY: a consumer that runs is not freed.
-    let running = unsafe { thread.running.load(Relaxed).as_ref() };
-    let recovery = thread.recovery.load(Relaxed);
-    if recovery != 0 && running.is_some_and(|consumer| matches!(consumer.role, Role::Jump(_))) {
+    let running = unsafe { thread.run().consumer().as_ref() };
+    if let Some(recovery) = thread.run().recovery()
+        && running.is_some_and(|consumer| matches!(consumer.role, Role::Jump(_)))
+    {
         // SAFETY: the cell holds what uprobe_guarded_call has stored, which is still under way.
         unsafe { asm::uprobe_guarded_leave(recovery) };
     }

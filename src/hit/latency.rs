@@ -24,7 +24,9 @@ pub(super) const OWN: usize = 2;
 pub(super) const MAX: usize = 3;
 /// The complement of the shortest, so that it is the larger the shorter that is.
 pub(super) const NOT_MIN: usize = 4;
-pub(super) const LOG2: usize = 5;
+/// Where the last call fell, for [`super::quick`]: a guess, of no other meaning.
+pub(super) const LAST: usize = 5;
+pub(super) const LOG2: usize = 6;
 
 impl LatencyCounts {
     /// How many cells it needs.
@@ -86,7 +88,7 @@ impl LatencyCounts {
                 *total = if matches!(at, MAX | NOT_MIN) { n.max(*total) } else { total.wrapping_add(n) };
             }
         }
-        let [count, sum, own, max, not_min, log2 @ ..] = total;
+        let [count, sum, own, max, not_min, _last, log2 @ ..] = total;
         Latency::from_buckets(count, sum, if count == 0 { 0 } else { !not_min }, max, own, &log2)
     }
 }

@@ -198,8 +198,8 @@ pub fn event(
         return ring::event(&happened, record.as_bytes(), thread);
     }
     let head = EventHead {
-        name: &consumer.name,
-        at: &consumer.at,
+        name: consumer.name,
+        at: consumer.at,
         address: hit.point.at,
         pid: process::pid() as u32,
         tid: thread.tid.load(Relaxed) as u32,
@@ -408,7 +408,7 @@ fn swallow(signal: i32, aside: usize) {
 }
 
 /// Says on standard error that a handler crashed and its probe is off now. Signal-safe.
-pub fn handler_crashed(name: &str, signal: i32, address: u64) {
+pub fn handler_crashed(consumer: &Consumer, signal: i32, address: u64) {
     let mut text = [0_u8; 256];
     let mut len = 0;
     let mut push = |bytes: &[u8]| {
@@ -416,14 +416,23 @@ pub fn handler_crashed(name: &str, signal: i32, address: u64) {
         text[len..len + n].copy_from_slice(&bytes[..n]);
         len += n;
     };
+    let digit = |number: u64, nibble: u32| b"0123456789abcdef"[(number >> (4 * nibble) & 15) as usize];
     push(b"uprobe: error: the handler of probe '");
-    push(name.as_bytes());
+    if let Some(label) = &consumer.label {
+        let (text, number) = label.written();
+        push(text.as_bytes());
+        if let Some((between, number)) = number {
+            push(between.as_bytes());
+            let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+            (0..digits).rev().for_each(|nibble| push(&[digit(number, nibble)]));
+        }
+    } else {
+        push(consumer.name.as_bytes());
+    }
     push(b"' raised signal ");
     push(&[b'0' + (signal / 10 % 10) as u8, b'0' + (signal % 10) as u8]);
     push(b" at 0x");
-    for nibble in (0..16).rev() {
-        push(&[b"0123456789abcdef"[(address >> (4 * nibble) & 15) as usize]]);
-    }
+    (0..16).rev().for_each(|nibble| push(&[digit(address, nibble)]));
     push(b"; the probe is disabled, the program goes on");
     text[len] = b'\n';
     write_stderr(&text[..=len]);

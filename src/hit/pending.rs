@@ -29,7 +29,7 @@ use crate::sys::{self, sigbit};
 pub unsafe fn deliver(thread: &'static ThreadState, context: *mut SignalContext, mut mask: u64) -> bool {
     let mut any = false;
     // Inside a handler of a probe they wait for its end.
-    while thread.running.load(Relaxed).is_null() && mask_of(thread) & !mask != 0 {
+    while !thread.run().is_on() && mask_of(thread) & !mask != 0 {
         let depth = thread.suspend();
         // SAFETY: the caller's promise.
         let saved = unsafe { (*context).mask & !PROTECTED_MASK } | thread.blocked.load(Relaxed);

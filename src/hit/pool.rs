@@ -6,11 +6,11 @@
 //! unit 0 (never handed out) | blocks of 64 << class bytes, each aligned to its size ... | untouched
 //! ```
 //!
-//! The free lists are Treiber stacks of unit numbers; a tag beside the head, larger with each change,
-//! makes the pop safe against a head that was taken and put back meanwhile.
+//! The free lists are those of [`super::protocol::free_list`], of unit numbers.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
+use crate::hit::protocol::free_list;
 use crate::sys;
 
 /// Bytes of a unit, and of the smallest block.
@@ -70,52 +70,24 @@ pub fn unit_of(address: usize) -> u32 {
     ((address - BASE.load(Relaxed)) / UNIT) as u32
 }
 
+/// Where a free block has the number of the next one.
+fn link(unit: u32) -> &'static AtomicU32 {
+    // SAFETY: blocks are never unmapped, and aligned to more than a word.
+    unsafe { &*(address(unit) as *const AtomicU32) }
+}
+
 /// A block of `class`, holding whatever its last user left. `None`: none is left. Signal-safe.
 #[must_use]
 pub fn take(class: u8) -> Option<u32> {
     let free = FREE.get(usize::from(class))?;
-    let mut head = free.load(Acquire);
-    while head as u32 != 0 {
-        // SAFETY: blocks are never unmapped; a block taken meanwhile only makes the exchange fail.
-        let next = unsafe { (*(address(head as u32) as *const AtomicU32)).load(Relaxed) };
-        match free.compare_exchange_weak(head, retag(head, next), AcqRel, Acquire) {
-            Ok(_) => return Some(head as u32),
-            Err(now) => head = now,
-        }
-    }
-    carve(class)
+    // Alignment leaves gaps of units between fresh ones; they are not missed.
+    free_list::pop(free, link).or_else(|| free_list::carve(&FRESH, 1 << class, UNITS.load(Acquire)))
 }
 
 /// Gives a block back. Signal-safe.
 pub fn give(unit: u32, class: u8) {
-    let Some(free) = FREE.get(usize::from(class)) else { return };
-    let mut head = free.load(Acquire);
-    loop {
-        // SAFETY: the caller's own block.
-        unsafe { (*(address(unit) as *const AtomicU32)).store(head as u32, Relaxed) };
-        match free.compare_exchange_weak(head, retag(head, unit), AcqRel, Acquire) {
-            Ok(_) => return,
-            Err(now) => head = now,
-        }
-    }
-}
-
-const fn retag(head: u64, unit: u32) -> u64 {
-    ((head >> 32).wrapping_add(1) << 32) | unit as u64
-}
-
-/// A block that was never used. Alignment leaves gaps of units; they are not missed.
-fn carve(class: u8) -> Option<u32> {
-    let size = 1_u32 << class;
-    let units = UNITS.load(Acquire);
-    let mut fresh = FRESH.load(Relaxed);
-    loop {
-        let unit = fresh.next_multiple_of(size);
-        let end = unit.checked_add(size).filter(|end| *end <= units)?;
-        match FRESH.compare_exchange_weak(fresh, end, AcqRel, Relaxed) {
-            Ok(_) => return Some(unit),
-            Err(now) => fresh = now,
-        }
+    if let Some(free) = FREE.get(usize::from(class)) {
+        free_list::push(free, unit, link);
     }
 }
 

@@ -4,7 +4,7 @@
 //! The common case of the common case: a jump, a thread's own stack, a caller seen before, a callee
 //! deeper than the last, nobody else interested. Whatever is different goes the long way
 //! ([`super::detour`], [`super::returns`]), which does the same and everything else. What the long
-//! way follows may land here no more than what is followed here may land there: the flag
+//! way follows lands here if it is of the same kind, and what is followed here may land there: the flag
 //! [`shadow::QUICK`] tells.
 //!
 //! Signals are set aside as in any hit while an instance or a cell is half written, and delivered at
@@ -13,13 +13,17 @@
 
 use std::arch::global_asm;
 use std::mem::offset_of;
+use std::sync::atomic::Ordering::*;
 
-use crate::hit::consumer::Consumer;
+use crate::hit::blocks::{pop_scratch, push_scratch};
+use crate::hit::consumer::{Consumer, Role, Side};
+use crate::hit::detour::QuickDetour;
 use crate::hit::point::ProbePoint;
+use crate::hit::run::Run;
 use crate::hit::shadow::{self, ReturnInstance};
 use crate::hit::stubs;
 use crate::hit::thread::ThreadState;
-use crate::hit::ticks::TICKS_MULT;
+use crate::hit::ticks::{self, TICKS_MULT};
 use crate::hit::{counters::Counters, latency};
 use crate::trace::latency::BUCKETS;
 
@@ -59,12 +63,39 @@ impl Quick {
     }
 }
 
+/// Where the cells of `consumer` begin, if it does nothing but count calls and take their times, of those that its
+/// filter lets through. (Where the time stamp counter is the clock; another is not read here.)
+#[must_use]
+pub fn first_cell(consumer: &Consumer) -> Option<u32> {
+    let Role::Event(event) = &consumer.role else { return None };
+    let first = consumer.counters.hits.cell()?;
+    let has_times = match &consumer.latency {
+        Some(latency) => latency.first() == first + Counters::EVENT_CELLS,
+        None => true,
+    };
+    let only_counts = event.side != Side::Entry
+        && !event.acts()
+        && consumer.sample == 1
+        && consumer.limit == 0
+        && consumer.maxactive == 0
+        && !consumer.returns_twice;
+    let has_counter = ticks::TICKS_ARE_TSC.load(Relaxed) != 0;
+    (only_counts && has_times && has_counter).then_some(first)
+}
+
 // SAFETY: the pointers are to what lives for ever, and only compared and copied here.
 unsafe impl Sync for Quick {}
 
-/// The flags are the last byte of the word that `flags` is stored into.
+/// The flags are the last byte of the word that `flags` is stored into; two fields are stored at once, twice.
 const _: () = assert!(shadow::FLAGS == shadow::BYTES + 3);
+const _: () = assert!(shadow::BYTES == shadow::NEXT + 4);
+const _: () = assert!(offset_of!(Quick, flags) == offset_of!(Quick, first) + 4);
+const _: () = assert!(offset_of!(ReturnInstance, block) == offset_of!(ReturnInstance, stub) + 4);
+/// Ticks of so many bits, times the rate of any processor, are a word: a tenth of a second.
+const SHORT_BITS: u32 = 28;
+const _: () = assert!(1 << (64 - SHORT_BITS) > ticks::GREATEST_MULT);
 const STACK: usize = offset_of!(ThreadState, stack);
+const QUICK: usize = offset_of!(QuickDetour, quick);
 /// Of the times, from the first cell on.
 const TIMES: usize = 8 * Counters::EVENT_CELLS as usize;
 
@@ -80,27 +111,16 @@ global_asm!(
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
     ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
-    "push rax",
-    ".cfi_adjust_cfa_offset 8",
-    "push rcx",
-    ".cfi_adjust_cfa_offset 8",
-    "push rdx",
-    ".cfi_adjust_cfa_offset 8",
-    "push rsi",
-    ".cfi_adjust_cfa_offset 8",
-    "push rdi",
-    ".cfi_adjust_cfa_offset 8",
-    "push r8",
-    ".cfi_adjust_cfa_offset 8",
-    "push r9",
-    ".cfi_adjust_cfa_offset 8",
+    push_scratch!(),
     ".cfi_remember_state",
     "mov rdi, [rsp + 56]",
-    "mov rdi, [rdi - 19]", // &Detour, which begins with its Quick
+    "mov rdi, [rdi - 19]", // &QuickDetour
     "mov rax, [rip + uprobe_tls_cells@GOTTPOFF]",
     "mov rax, fs:[rax]",
     "test rax, rax",
     "jz 9f", // inside a hit, or the thread's first
+    "cmp qword ptr [rax + {running}], 0",
+    "jne 9f", // inside a handler
     "mov rcx, [rip + uprobe_tls_thread@GOTTPOFF]",
     "mov rcx, fs:[rcx]",
     // From here on signals are set aside: a handler may leave by longjmp what changes the top.
@@ -148,14 +168,12 @@ global_asm!(
     "mov qword ptr [rdx + {nested}], 0",
     "mov r8d, eax",
     "shr r8d, 4",
-    "mov [rdx + {stub}], r8d",
-    "mov dword ptr [rdx + {block}], 0",
-    "mov r8d, [rdi + {q_flags}]",
-    "mov [rdx + {bytes}], r8d",
+    "mov [rdx + {stub}], r8", // and no block
     "mov r8d, [rcx + {tid}]",
     "mov [rdx + {instance_tid}], r8d",
-    "mov r8d, [rdi + {q_first}]",
-    "mov [rdx + {next}], r8d",
+    "mov r8, [rdi + {q_first}]", // and the flags
+    "mov [rdx + {next}], r8",
+    "mov r8d, r8d",
     "mov [rcx + {top}], rdx",
     "lea r9, [rip + uprobe_stub_pool]",
     "add rax, r9",
@@ -177,20 +195,7 @@ global_asm!(
     "cmp dword ptr [rcx + {pending}], 0",
     "jne 8f",
     "3:",
-    "pop r9",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r8",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rsi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rcx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rax",
-    ".cfi_adjust_cfa_offset -8",
+    pop_scratch!(),
     "ret",
     "8:",
     // LLVM restores the state, and goes on counting from where it was.
@@ -205,20 +210,7 @@ global_asm!(
     "9:",
     ".cfi_restore_state",
     ".cfi_def_cfa_offset 192",
-    "pop r9",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r8",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rsi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rcx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rax",
-    ".cfi_adjust_cfa_offset -8",
+    pop_scratch!(),
     "jmp uprobe_detour_common",
     ".cfi_endproc",
     ".p2align 3",
@@ -234,20 +226,7 @@ global_asm!(
     ".cfi_startproc",
     "lea rsp, [rsp - 8]",
     ".cfi_adjust_cfa_offset 8",
-    "push rax",
-    ".cfi_adjust_cfa_offset 8",
-    "push rcx",
-    ".cfi_adjust_cfa_offset 8",
-    "push rdx",
-    ".cfi_adjust_cfa_offset 8",
-    "push rsi",
-    ".cfi_adjust_cfa_offset 8",
-    "push rdi",
-    ".cfi_adjust_cfa_offset 8",
-    "push r8",
-    ".cfi_adjust_cfa_offset 8",
-    "push r9",
-    ".cfi_adjust_cfa_offset 8",
+    push_scratch!(),
     "lahf",
     "seto al",
     "push rax",
@@ -259,6 +238,8 @@ global_asm!(
     "mov rdi, fs:[rdi]",
     "test rdi, rdi",
     "jz 9f",
+    "cmp qword ptr [rdi + {running}], 0",
+    "jne 9f",
     // From here on signals are set aside.
     "mov dword ptr [rcx + {depth}], 1",
     "mov rdx, [rcx + {top}]",
@@ -315,17 +296,16 @@ global_asm!(
     "inc qword ptr [rdi + 8]",
     "test byte ptr [r9 + {flags}], {timed}",
     "jz 6f",
-    "mov rsi, rax",
-    "sub rsi, [r9 + {nested}]",
-    "jnc 4f",
-    "xor esi, esi",
-    "4:",
-    "mul qword ptr [rip + {mult}]",
-    "shrd rax, rdx, 32",
+    // The usual: short enough for one word, and nothing followed in between.
+    "mov rdx, rax",
+    "shr rdx, {short_bits}",
+    "jnz 23f",
+    "cmp [r9 + {nested}], rdx",
+    "jne 23f",
+    "imul rax, [rip + {mult}]",
+    "shr rax, 32",
     "mov r8, rax", // ns
-    "mov rax, rsi",
-    "mul qword ptr [rip + {mult}]",
-    "shrd rax, rdx, 32", // of its own
+    "24:",
     "inc qword ptr [rdi + {l_count}]",
     "add [rdi + {l_sum}], r8",
     "add [rdi + {l_own}], rax",
@@ -339,16 +319,14 @@ global_asm!(
     "jbe 4f",
     "mov [rdi + {l_not_min}], rax",
     "4:",
-    "xor eax, eax",
-    "test r8, r8",
-    "jz 4f",
-    "bsr rax, r8",
-    "add eax, 1",
-    "mov edx, {buckets} - 1",
-    "cmp eax, edx",
-    "cmova eax, edx",
-    "4:",
-    "inc qword ptr [rdi + {l_log2} + 8 * rax]",
+    "lea rax, [r8 + r8 + 1]",
+    "bsr rax, rax", // how many binary digits
+    // A store whose address depends on rdtsc holds up the next rdtsc: guess that the time falls where the last
+    // one did.
+    "mov rdx, [rdi + {l_last}]",
+    "cmp rax, rdx",
+    "jne 25f",
+    "inc qword ptr [rdi + {l_log2} + 8 * rdx]",
     "6:",
     "mov dword ptr [rcx + {depth}], 0",
     "cmp dword ptr [rcx + {pending}], 0",
@@ -358,27 +336,34 @@ global_asm!(
     ".cfi_adjust_cfa_offset -8",
     "add al, 127",
     "sahf",
-    "pop r9",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r8",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rsi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rcx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rax",
-    ".cfi_adjust_cfa_offset -8",
+    pop_scratch!(),
     "lea rsp, [rsp + 8]",
     ".cfi_adjust_cfa_offset -8",
     "ret",
-    "8:",
+    "23:",
     ".cfi_restore_state",
     ".cfi_def_cfa_offset 80",
     ".cfi_remember_state",
+    "mov rsi, rax",
+    "sub rsi, [r9 + {nested}]",
+    "jnc 4f",
+    "xor esi, esi",
+    "4:",
+    "mul qword ptr [rip + {mult}]",
+    "shrd rax, rdx, 32",
+    "mov r8, rax",
+    "mov rax, rsi",
+    "mul qword ptr [rip + {mult}]",
+    "shrd rax, rdx, 32", // of its own
+    "jmp 24b",
+    "25:",
+    "mov edx, {buckets} - 1",
+    "cmp rax, rdx",
+    "cmova rax, rdx",
+    "mov [rdi + {l_last}], rax",
+    "inc qword ptr [rdi + {l_log2} + 8 * rax]",
+    "jmp 6b",
+    "8:",
     "call uprobe_deliver",
     "jmp 7b",
     // The long way delivers what was set aside meanwhile.
@@ -391,20 +376,7 @@ global_asm!(
     ".cfi_adjust_cfa_offset -8",
     "add al, 127",
     "sahf",
-    "pop r9",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r8",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rsi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rcx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rax",
-    ".cfi_adjust_cfa_offset -8",
+    pop_scratch!(),
     "lea rsp, [rsp + 8]",
     ".cfi_adjust_cfa_offset -8",
     "jmp uprobe_ret_slow",
@@ -414,6 +386,7 @@ global_asm!(
     low = const STACK + shadow::LOW,
     high = const STACK + shadow::HIGH,
     doubtful = const STACK + shadow::DOUBTS,
+    running = const Run::CONSUMER,
     depth = const offset_of!(ThreadState, depth),
     pending = const offset_of!(ThreadState, pending),
     tid = const offset_of!(ThreadState, tid),
@@ -426,9 +399,7 @@ global_asm!(
     started = const offset_of!(ReturnInstance, started),
     nested = const offset_of!(ReturnInstance, nested),
     stub = const offset_of!(ReturnInstance, stub),
-    block = const offset_of!(ReturnInstance, block),
     next = const shadow::NEXT,
-    bytes = const shadow::BYTES,
     flags = const shadow::FLAGS,
     instance_tid = const shadow::TID,
     first = const shadow::FIRST,
@@ -436,12 +407,11 @@ global_asm!(
     timed = const shadow::TIMED,
     not_timed = const 0xFF - shadow::TIMED,
     alive = const offset_of!(Consumer, alive),
-    q_consumer = const offset_of!(Quick, consumer),
-    q_point = const offset_of!(Quick, point),
-    q_hash = const offset_of!(Quick, hash),
-    q_target = const offset_of!(Quick, target),
-    q_first = const offset_of!(Quick, first),
-    q_flags = const offset_of!(Quick, flags),
+    q_consumer = const QUICK + offset_of!(Quick, consumer),
+    q_point = const QUICK + offset_of!(Quick, point),
+    q_hash = const QUICK + offset_of!(Quick, hash),
+    q_target = const QUICK + offset_of!(Quick, target),
+    q_first = const QUICK + offset_of!(Quick, first),
     cells = sym stubs::CELLS,
     mult = sym TICKS_MULT,
     l_count = const TIMES + 8 * latency::COUNT,
@@ -449,8 +419,10 @@ global_asm!(
     l_own = const TIMES + 8 * latency::OWN,
     l_max = const TIMES + 8 * latency::MAX,
     l_not_min = const TIMES + 8 * latency::NOT_MIN,
+    l_last = const TIMES + 8 * latency::LAST,
     l_log2 = const TIMES + 8 * latency::LOG2,
     buckets = const BUCKETS,
+    short_bits = const SHORT_BITS,
 );
 
 unsafe extern "C" {

@@ -10,11 +10,13 @@ use std::arch::global_asm;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
-use crate::hit::consumer::Consumer;
-use crate::hit::detour::Detour;
+use crate::hit::blocks::{pop_scratch, push_scratch};
+use crate::hit::consumer::{Consumer, More};
+use crate::hit::detour::QuickDetour;
 use crate::hit::point::ProbePoint;
 use crate::hit::process::{self, ProcessPage};
 use crate::hit::ring::{self, Cursor};
+use crate::hit::run::Run;
 use crate::hit::thread::ThreadState;
 use crate::hit::{asm, output, ticks};
 use crate::regs::Reg;
@@ -83,7 +85,7 @@ impl QuickLog {
             *to = Fetched { tag: int_tag(width), offset: offset(reg)?, bytes: 1 + width, reserved: 0 };
             len += 1 + usize::from(width);
         }
-        let word = consumer.definition.announce(point.at, len)?;
+        let word = ring::announce(&consumer.definition, point.at, len)?;
         Some(Self { consumer, word, cell, padded: padded(len) as u32, args })
     }
 
@@ -115,7 +117,7 @@ const fn offset(reg: Reg) -> Option<u8> {
 }
 
 const CURSOR: usize = offset_of!(ThreadState, cursor);
-const LOG: usize = offset_of!(Detour, log);
+const LOG: usize = offset_of!(QuickDetour, log);
 
 global_asm!(
     ".text",
@@ -129,20 +131,7 @@ global_asm!(
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
     ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
-    "push rax",
-    ".cfi_adjust_cfa_offset 8",
-    "push rcx",
-    ".cfi_adjust_cfa_offset 8",
-    "push rdx",
-    ".cfi_adjust_cfa_offset 8",
-    "push rsi",
-    ".cfi_adjust_cfa_offset 8",
-    "push rdi",
-    ".cfi_adjust_cfa_offset 8",
-    "push r8",
-    ".cfi_adjust_cfa_offset 8",
-    "push r9",
-    ".cfi_adjust_cfa_offset 8",
+    push_scratch!(),
     ".cfi_remember_state",
     "mov rdi, [rsp + 56]",
     "mov rdi, [rdi - 19]", // &Detour
@@ -150,6 +139,8 @@ global_asm!(
     "mov r9, fs:[r9]",
     "test r9, r9",
     "jz 9f", // inside a hit, or the thread's first
+    "cmp qword ptr [r9 + {running}], 0",
+    "jne 9f", // inside a handler
     "mov rcx, [rip + uprobe_tls_thread@GOTTPOFF]",
     "mov rcx, fs:[rcx]",
     // From here on signals are set aside: a handler's own hits, or its fork, would make untrue what is
@@ -215,20 +206,7 @@ global_asm!(
     "cmp dword ptr [rcx + {pending}], 0",
     "jne 8f",
     "5:",
-    "pop r9",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r8",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rsi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rcx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rax",
-    ".cfi_adjust_cfa_offset -8",
+    pop_scratch!(),
     "ret",
     // The disk is full: this very event has found out.
     "7:",
@@ -237,6 +215,7 @@ global_asm!(
     "mov rdi, [rsp + 56]",
     "mov rdi, [rdi - 19]",
     "mov rax, [rdi + {consumer}]",
+    "mov rax, [rax + {more}]", // each that logs has it
     "lock inc qword ptr [rax + {lost}]",
     "jmp 4b",
     "8:",
@@ -247,20 +226,7 @@ global_asm!(
     "6:",
     "mov dword ptr [rcx + {depth}], 0",
     "9:",
-    "pop r9",
-    ".cfi_adjust_cfa_offset -8",
-    "pop r8",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rsi",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rdx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rcx",
-    ".cfi_adjust_cfa_offset -8",
-    "pop rax",
-    ".cfi_adjust_cfa_offset -8",
+    pop_scratch!(),
     "jmp uprobe_detour_common",
     ".cfi_endproc",
     ".size uprobe_detour_log, . - uprobe_detour_log",
@@ -268,11 +234,13 @@ global_asm!(
     pid = const offset_of!(ProcessPage, pid),
     broken = sym ring::BROKEN,
     alive = const offset_of!(Consumer, alive),
-    lost = const offset_of!(Consumer, counters) + offset_of!(crate::hit::counters::Counters, lost),
+    more = const offset_of!(Consumer, more),
+    lost = const offset_of!(More, counters) + offset_of!(crate::hit::counters::Counters, lost),
     is_named = const CURSOR + offset_of!(Cursor, is_named),
     at = const CURSOR + offset_of!(Cursor, at),
     end = const CURSOR + offset_of!(Cursor, end),
     comm_known = const offset_of!(ThreadState, comm_known),
+    running = const Run::CONSUMER,
     depth = const offset_of!(ThreadState, depth),
     pending = const offset_of!(ThreadState, pending),
     consumer = const LOG + offset_of!(QuickLog, consumer),

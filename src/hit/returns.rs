@@ -112,7 +112,7 @@ pub fn follow(hit: &mut Hit<'_>, thread: &ThreadState, flow: Flow) -> Option<u64
     // The address in the slot: what unwinders look at until the stub's call has written it again.
     let runs = flow != Flow::RipChanged;
     if runs && (chained || SafeMemory.write_u64(frame.slot, stubs::landing(stub))) {
-        frame.start(thread, count, ticks());
+        frame.start(thread, count, chained, ticks());
         let through = !chained && hit.target != 0 && flow == Flow::Continue;
         return through.then(|| stubs::start(stub));
     }
@@ -157,7 +157,7 @@ fn land(regs: &mut Regs, stub: u32, thread: &'static ThreadState, now: u64) {
     let frame = Frame::at(thread, regs.rsp.wrapping_sub(8));
     if TWICE_FOLLOWED.load(Relaxed) {
         // SAFETY: an instance's consumer is not freed before it is done.
-        let returns_twice = |instance: &ReturnInstance| unsafe { (*instance.consumer).returns_twice };
+        let returns_twice = |instance: &ReturnInstance| unsafe { (&*instance.consumer).returns_twice };
         if frame.any(thread, returns_twice) && process::is_borrowed() {
             // vfork, in the child: the parent's return is the one that counts.
             frame.pin(thread);

@@ -17,6 +17,7 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::consumer::{self, Consumer, Role, Side};
+use crate::hit::protocol::record;
 use crate::hit::thread::{self, ThreadState};
 use crate::hit::{asm, clock, process, ticks};
 use crate::sys;
@@ -26,6 +27,8 @@ use crate::trace::file::{
     HAS_CALLER, HAS_LATENCY, Kind, MOST_PROBES, PRINTS_LATENCY, PROBE, ProbeWriter, THREAD, THREAD_SIZE,
     padded, rest, word,
 };
+
+pub use crate::hit::protocol::definition::Definition;
 
 /// A mapped trace.
 #[derive(Clone, Copy, Debug)]
@@ -72,40 +75,27 @@ impl Cursor {
     }
 }
 
-/// What the trace knows of a consumer.
-#[derive(Default)]
-pub struct Definition {
-    /// Its id, plus 1; 0: it was not defined.
-    id: AtomicU32,
-    /// The address it was defined with; 0: none yet.
-    address: AtomicU64,
-    /// Bytes of each event, where all are the same; else 0.
-    len: AtomicUsize,
-    /// Such an event's word without the processor; 0: it was not defined.
-    word: AtomicU64,
+/// An event's word without the processor, of a consumer whose events all have `len` bytes.
+fn word_of(len: usize, id: u32) -> u64 {
+    word(len, EVENT, 0, rest(id, 0))
 }
 
-impl Definition {
-    /// Events from `address` will all have `len` bytes: where the word of such an event will be found.
-    /// `None`: it is defined with another address. Not at a hit.
-    #[must_use]
-    pub fn announce(&'static self, address: u64, len: usize) -> Option<&'static AtomicU64> {
-        let known = self.address.compare_exchange(0, address, SeqCst, SeqCst);
-        if known.is_err_and(|other| other != address) {
-            return None;
-        }
-        self.len.store(len, SeqCst);
-        self.make_word();
-        Some(&self.word)
+/// Of a consumer that was not defined.
+#[must_use]
+pub const fn undefined() -> Definition {
+    Definition {
+        id: AtomicU32::new(0),
+        address: AtomicU64::new(0),
+        len: AtomicUsize::new(0),
+        word: AtomicU64::new(0),
     }
+}
 
-    /// After the length, or the id, has become known: whoever is second sees both.
-    fn make_word(&self) {
-        let (len, id) = (self.len.load(SeqCst), self.id.load(SeqCst));
-        if len != 0 && id != 0 {
-            self.word.store(word(len, EVENT, 0, rest(id - 1, 0)), Release);
-        }
-    }
+/// Events of the consumer from `address` will all have `len` bytes: where the word of such an event will
+/// be found. `None`: it is defined with another address. Not at a hit.
+#[must_use]
+pub fn announce(definition: &'static Definition, address: u64, len: usize) -> Option<&'static AtomicU64> {
+    definition.announce(address, len, word_of)
 }
 
 /// What an event says besides its values.
@@ -229,16 +219,12 @@ pub fn event(event: &Happened<'_>, values: &[u8], thread: &ThreadState) -> bool 
 #[inline]
 fn commit(cursor: &Cursor, at: usize, len: usize, word: u64) -> bool {
     let next = at + padded(len);
-    // What was begun there and never committed (a vfork child's) must not look like a word.
-    if next + size_of::<u64>() <= cursor.end.load(Relaxed) {
-        // SAFETY: inside this thread's chunk, and aligned.
-        unsafe { &*(next as *const AtomicU64) }.store(0, Relaxed);
-    }
-    if BROKEN.load(Relaxed) {
+    // SAFETY: inside this thread's chunk, and aligned.
+    let word_at = |at: usize| unsafe { &*(at as *const AtomicU64) };
+    let behind = (next + size_of::<u64>() <= cursor.end.load(Relaxed)).then(|| word_at(next));
+    if !record::commit(word_at(at), behind, word, &BROKEN) {
         return false;
     }
-    // SAFETY: as above. Release: not before what it commits.
-    unsafe { &*(at as *const AtomicU64) }.store(word, Release);
     cursor.at.store(next, Relaxed);
     true
 }
@@ -307,14 +293,7 @@ fn inherit(cursor: &Cursor) {
 fn take_chunk(cursor: &Cursor) -> Option<()> {
     let next = header(AT_NEXT)?;
     let (base, size) = (BASE.load(Relaxed), SIZE.load(Relaxed) as u64);
-    // Looked at first: it does not run away where the file is full.
-    if next.load(Relaxed) + CHUNK_SIZE as u64 > size {
-        return None;
-    }
-    let offset = next.fetch_add(CHUNK_SIZE as u64, Relaxed);
-    if offset + CHUNK_SIZE as u64 > size {
-        return None;
-    }
+    let offset = record::take_chunk(next, CHUNK_SIZE as u64, size)?;
     let at = base + offset as usize;
     let head = at as *mut u64;
     let is_counter = ticks::TICKS_ARE_TSC.load(Relaxed);
@@ -376,8 +355,7 @@ fn define(event: &Happened<'_>, thread: &ThreadState) -> Option<u32> {
     if !commit(cursor, at, len, word(len, PROBE, 0, rest(id, 0))) {
         return None;
     }
-    let _ = definition.id.compare_exchange(0, id + 1, SeqCst, Relaxed);
-    definition.make_word();
+    definition.define(id, word_of);
     Some(id)
 }
 
@@ -396,7 +374,7 @@ fn write_definition(consumer: &Consumer, address: u64, cursor: &Cursor) -> Optio
     let program = &role.program;
     let flags = if program.prints_latency() { PRINTS_LATENCY } else { 0 };
     to.head(address, kind, flags, program.entry_args(), program.args().len());
-    to.names(&consumer.name, &consumer.at);
+    to.names(consumer.name, consumer.at);
     for (name, format) in program.arguments() {
         to.arg(format as u8, name);
     }

@@ -13,15 +13,23 @@
 //! function returns to (see [`super::stubs`]).
 
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::{Consumer, Role};
-use crate::hit::memory::SafeMemory;
 use crate::hit::point::ProbePoint;
-use crate::hit::thread::{self, ThreadState};
-use crate::hit::{asm, pool, stubs};
-use crate::regs::{Memory, Regs};
-use crate::sys;
+use crate::hit::thread::ThreadState;
+use crate::hit::{pool, quick};
+
+mod bounds;
+mod end;
+mod foreign;
+mod own;
+
+pub use bounds::note_main_stack;
+pub use end::{after_fork_count, after_fork_drop, sweep};
+pub use own::OwnStack;
+pub(super) use own::{CHUNK, CHUNK_BELOW, DOUBTS, HIGH, LOW, TOP};
+use own::{below, next_above};
 
 /// One followed call of one consumer.
 #[repr(C, align(64))]
@@ -62,7 +70,7 @@ const PINNED: u8 = 4;
 /// In a fork child: begun by a thread that is not there any more. No hit of this process, unless it returns
 /// here after all (a coroutine that went on in another thread).
 const UNCOUNTED: u8 = 8;
-/// Made by [`super::quick`], and `next` is the index of its consumer's first cell.
+/// May end in [`super::quick`]: the only one of its call, and `next` is the index of its consumer's first cell.
 pub(super) const QUICK: u8 = 16;
 /// Its time is wanted.
 pub(super) const TIMED: u8 = 32;
@@ -84,6 +92,20 @@ impl ReturnInstance {
             class: 0,
             flags: if is_first { FIRST } else { 0 },
             tid: 0,
+        }
+    }
+
+    /// Lets [`super::quick`] end it, where that can.
+    fn make_quick(&mut self) {
+        let decided = match &self.consumer().role {
+            Role::Event(event) => !event.program.has_filter() || event.program.filters_at_entry(),
+            _ => false,
+        };
+        let first = quick::first_cell(self.consumer()).filter(|_| decided && self.block == 0);
+        if let Some(first) = first {
+            let timed = if self.consumer().latency.is_some() { TIMED } else { 0 };
+            self.next = first;
+            self.flags |= QUICK | timed;
         }
     }
 
@@ -135,267 +157,6 @@ impl ReturnInstance {
         }
         self.release();
     }
-}
-
-/// Bytes of a piece of a thread's stack of instances; a multiple of, and aligned to, itself.
-pub(super) const CHUNK: usize = 1024;
-const CHUNK_CLASS: u8 = 4;
-const SIZE: usize = size_of::<ReturnInstance>();
-
-/// The head of a chunk, in place of its first instance.
-#[repr(C, align(64))]
-struct Chunk {
-    /// Address of the chunk below; 0: the first.
-    below: AtomicUsize,
-    /// Of the one above, kept for the next time; 0: none yet.
-    above: AtomicUsize,
-}
-
-/// A thread's own stack and what is followed there. Touched by its thread; by others when it is dead.
-#[derive(Default)]
-pub struct OwnStack {
-    /// The newest instance, or the head of the first chunk; 0: no chunk yet.
-    top: AtomicUsize,
-    /// The stack's lowest address; 0: not asked yet.
-    low: AtomicU64,
-    /// The first behind it. 0: not known, everything goes to the hash.
-    high: AtomicU64,
-    /// How many of this thread's are doubtful, and where.
-    doubtful: AtomicU32,
-    doubtful_low: AtomicU64,
-    doubtful_high: AtomicU64,
-}
-
-impl OwnStack {
-    /// Whether `slot` is on it.
-    #[inline]
-    fn contains(&self, slot: u64) -> bool {
-        if self.low.load(Relaxed) == 0 {
-            self.learn(slot);
-        }
-        self.low.load(Relaxed) <= slot && slot < self.high.load(Relaxed)
-    }
-
-    #[cold]
-    fn learn(&self, slot: u64) {
-        let (low, high) = own_bounds(slot).unwrap_or((1, 0));
-        self.high.store(high, Relaxed);
-        self.low.store(low, Relaxed);
-    }
-
-    /// Forgets whose it was: the state belongs to another thread now.
-    pub fn reset(&self) {
-        self.drop_all();
-        self.low.store(0, Relaxed);
-        self.high.store(0, Relaxed);
-        self.doubtful.store(0, Relaxed);
-    }
-
-    /// The newest instance.
-    #[inline]
-    fn newest(&self) -> Option<*mut ReturnInstance> {
-        let top = self.top.load(Relaxed);
-        (top & (CHUNK - 1) != 0).then_some(top as *mut ReturnInstance)
-    }
-
-    fn push(&self, instance: &ReturnInstance) -> bool {
-        let top = self.top.load(Relaxed);
-        let mut place = top + SIZE;
-        if top == 0 || place & (CHUNK - 1) == 0 {
-            match above(top) {
-                Some(chunk) => place = chunk + SIZE,
-                None => return false,
-            }
-        }
-        // SAFETY: inside a chunk of this thread's, above everything in use.
-        unsafe { *(place as *mut ReturnInstance) = *instance };
-        self.top.store(place, Release);
-        true
-    }
-
-    /// Takes the newest off; it stays readable until the next push.
-    #[inline]
-    fn pop(&self) {
-        self.top.store(below(self.top.load(Relaxed)), Release);
-    }
-
-    /// Gives up whatever lies below `slot`, and, with `and_at`, at it: those frames are gone.
-    fn discard_below(&self, slot: u64, and_at: bool) {
-        while let Some(newest) = self.newest() {
-            // SAFETY: in use, and ours.
-            let newest = unsafe { &mut *newest };
-            if newest.slot > slot || (newest.slot == slot && !and_at) {
-                return;
-            }
-            self.pop();
-            self.give_up(newest);
-        }
-    }
-
-    /// A frame that seems to be gone.
-    fn give_up(&self, instance: &mut ReturnInstance) {
-        // SAFETY: on this thread's own stack, whose pages were in use. It may be aligned to nothing.
-        let word = unsafe { std::ptr::read_volatile(instance.slot as *const [u8; 8]) };
-        if !stubs::holds(u64::from_le_bytes(word), instance.stub) {
-            instance.unwind();
-            return;
-        }
-        instance.consumer().unwound();
-        self.keep(instance, DOUBTFUL);
-    }
-
-    /// Moves an instance into the hash.
-    fn keep(&self, instance: &mut ReturnInstance, flag: u8) {
-        instance.flags |= flag;
-        if flag == DOUBTFUL {
-            instance.consumer().counters.doubtful.fetch_add(1, Relaxed);
-        }
-        if !foreign::insert(instance, true) {
-            if flag == DOUBTFUL {
-                instance.consumer().counters.doubtful.fetch_sub(1, Relaxed);
-            }
-            instance.release();
-            return;
-        }
-        if self.doubtful.fetch_add(1, Relaxed) == 0 {
-            self.doubtful_low.store(instance.slot, Relaxed);
-            self.doubtful_high.store(instance.slot, Relaxed);
-        } else {
-            self.doubtful_low.fetch_min(instance.slot, Relaxed);
-            self.doubtful_high.fetch_max(instance.slot, Relaxed);
-        }
-    }
-
-    /// A new frame has its return address at `slot`: whatever doubtful one had, is gone.
-    #[inline]
-    fn settle_doubt(&self, slot: u64) {
-        if self.doubtful.load(Relaxed) == 0
-            || slot < self.doubtful_low.load(Relaxed)
-            || slot > self.doubtful_high.load(Relaxed)
-        {
-            return;
-        }
-        let settled = foreign::remove(slot, |instance| instance.is(DOUBTFUL));
-        self.doubtful.store(self.doubtful.load(Relaxed).saturating_sub(settled), Relaxed);
-    }
-
-    /// The thread ends: what is left won't return.
-    pub fn end(&self) {
-        self.drop_all();
-    }
-
-    /// Everything unwound: the thread is dead, or about to be.
-    fn drop_all(&self) {
-        while let Some(newest) = self.newest() {
-            self.pop();
-            // SAFETY: was in use; nobody else uses a dead thread's.
-            unsafe { (*newest).unwind() };
-        }
-    }
-
-    /// From the newest to the oldest.
-    fn iter(&self) -> impl Iterator<Item = *mut ReturnInstance> {
-        let mut at = self.top.load(Acquire);
-        std::iter::from_fn(move || {
-            if at & (CHUNK - 1) == 0 {
-                return None;
-            }
-            let found = at;
-            at = below(at);
-            Some(found as *mut ReturnInstance)
-        })
-    }
-}
-
-/// The chunk above the one that `top` (its last instance, or 0) is in.
-#[cold]
-fn above(top: usize) -> Option<usize> {
-    let current = top & !(CHUNK - 1);
-    if current != 0 {
-        // SAFETY: a chunk's head.
-        let kept = unsafe { (*(current as *const Chunk)).above.load(Relaxed) };
-        if kept != 0 {
-            return Some(kept);
-        }
-    }
-    let chunk = pool::address(pool::take(CHUNK_CLASS)?);
-    // SAFETY: a fresh block of CHUNK bytes.
-    unsafe {
-        (*(chunk as *const Chunk)).below.store(current, Relaxed);
-        (*(chunk as *const Chunk)).above.store(0, Relaxed);
-        if current != 0 {
-            (*(current as *const Chunk)).above.store(chunk, Relaxed);
-        }
-    }
-    Some(chunk)
-}
-
-/// The instance below the one at `place`; the head of the first chunk where there is none.
-#[inline]
-fn below(place: usize) -> usize {
-    let below = place - SIZE;
-    if below & (CHUNK - 1) != 0 {
-        return below;
-    }
-    // SAFETY: a chunk's head.
-    match unsafe { (*(below as *const Chunk)).below.load(Relaxed) } {
-        0 => below,
-        chunk => chunk + CHUNK - SIZE,
-    }
-}
-
-/// The instance above the one at `place`, which is not the newest.
-#[inline]
-fn next_above(place: *mut ReturnInstance) -> *mut ReturnInstance {
-    let above = place as usize + SIZE;
-    if above & (CHUNK - 1) != 0 {
-        return above as *mut ReturnInstance;
-    }
-    let chunk = (above - CHUNK) as *const Chunk;
-    // SAFETY: not the newest, so there is a chunk above.
-    (unsafe { (*chunk).above.load(Relaxed) } + SIZE) as *mut ReturnInstance
-}
-
-static MAIN_LOW: AtomicU64 = AtomicU64::new(0);
-static MAIN_HIGH: AtomicU64 = AtomicU64::new(0);
-
-/// Remembers the main thread's stack.
-pub fn note_main_stack(low: u64, high: u64) {
-    MAIN_LOW.store(low, Release);
-    MAIN_HIGH.store(high, Release);
-}
-
-/// The bounds of the calling thread's own stack, where `slot` is on it and they can be told without a
-/// call: the main thread's, as noted at start; another's lie in its `struct pthread`, as glibc's
-/// stackblock and stackblock_size, which no other two words there can be taken for.
-fn own_bounds(slot: u64) -> Option<(u64, u64)> {
-    let main = (MAIN_LOW.load(Acquire), MAIN_HIGH.load(Acquire));
-    if main.0 <= slot && slot < main.1 {
-        return (sys::gettid() == sys::getpid()).then_some(main);
-    }
-    /// Not less than the size of any glibc's struct pthread.
-    const DESCRIPTOR: usize = 0xC00;
-    /// From the descriptor to the end of the block: the descriptor, and alignment.
-    const TAIL: u64 = 0x1_0000;
-    let base = asm::thread_base();
-    let mut window = [0_u8; 256 + 8];
-    for from in (0..DESCRIPTOR).step_by(256) {
-        let n = SafeMemory.read(base + from as u64, &mut window);
-        let word = |at: usize| {
-            window
-                .get(at..at + 8)
-                .filter(|_| at + 8 <= n)
-                .map(|bytes| bytes.iter().rev().fold(0_u64, |word, byte| word << 8 | u64::from(*byte)))
-        };
-        for at in (0..256).step_by(8) {
-            let (Some(low), Some(size)) = (word(at), word(at + 8)) else { break };
-            let Some(end) = low.checked_add(size) else { continue };
-            if low <= slot && slot < base && base < end && end - base < TAIL && low > 0xFFFF {
-                return Some((low, base));
-            }
-        }
-    }
-    None
 }
 
 /// The instances of one place where frames are followed.
@@ -462,10 +223,14 @@ impl Frame {
         }
     }
 
-    /// Sets when the newest `count` began.
+    /// Sets when the newest `count` began, which are all of their call. `chained`: at a slot with others.
     #[inline]
-    pub fn start(self, thread: &ThreadState, count: u32, now: u64) {
+    pub fn start(self, thread: &ThreadState, count: u32, chained: bool, now: u64) {
         if self.is_own {
+            if let Some(newest) = thread.stack.newest().filter(|_| count == 1 && !chained) {
+                // SAFETY: in use.
+                unsafe { (*newest).make_quick() };
+            }
             for instance in thread.stack.iter().take(count as usize) {
                 // SAFETY: in use.
                 unsafe { (*instance).started = now };
@@ -628,114 +393,7 @@ fn charge(stack: &OwnStack, newest: *mut ReturnInstance, ticks: u64) {
     unsafe { (*first).nested += ticks };
 }
 
-/// At the end of the process: gives up what has certainly not returned and never will. `here` says where
-/// the calling thread is.
-pub fn sweep(here: &Regs) {
-    let me = asm::thread_pointer().cast_const();
-    for state in thread::all() {
-        if std::ptr::eq(state, me) {
-            sweep_own(&state.stack, here);
-            continue;
-        }
-        let (pid, tid) = (super::process::pid(), state.tid.load(Acquire));
-        let has_ended = !sys::thread_exists(pid, tid) || (tid == pid && sys::main_thread_has_ended());
-        if tid > 0 && has_ended {
-            state.stack.drop_all();
-        }
-    }
-    foreign::sweep();
-}
-
-/// Those whose frame is not among those the thread is in. Both go up the stack: the newest instance
-/// and the innermost frame first.
-fn sweep_own(stack: &OwnStack, here: &Regs) {
-    let mut instances = stack.iter().peekable();
-    let mut give_up_below = |slot: u64| {
-        // SAFETY: in use, and ours.
-        while let Some(instance) = instances.next_if(|instance| unsafe { (**instance).slot } < slot) {
-            // SAFETY: as above.
-            let instance = unsafe { &mut *instance };
-            if !instance.is(DOUBTFUL) {
-                instance.unwind();
-                // It stays in its place; what was done must not be done again.
-                instance.consumer().counters.doubtful.fetch_add(1, Relaxed);
-                instance.flags |= DOUBTFUL;
-            }
-        }
-        // SAFETY: as above.
-        while instances.next_if(|instance| unsafe { (**instance).slot } == slot).is_some() {}
-        instances.peek().is_some()
-    };
-    give_up_below(here.rsp);
-    let mut reached = here.rsp;
-    super::stack::each_caller(here, |caller| {
-        // A frame of another stack (a handler's, a coroutine's) says nothing about this one.
-        if !stack.contains(caller.rsp) {
-            return true;
-        }
-        reached = caller.rsp;
-        // Between two frames nothing is alive; what a landing stands for is.
-        stubs::containing(caller.found).is_none() || give_up_below(caller.rsp.wrapping_sub(8))
-    });
-    // Where the walk ended early, what lies above may be alive.
-    give_up_below(reached.wrapping_sub(8));
-}
-
-/// In a fork child, before the counts are reset: other threads are not there any more, and nobody is
-/// in the middle of a change.
-pub fn after_fork_drop() {
-    let me = asm::thread_pointer().cast_const();
-    foreign::unlock_all();
-    let (mut tid_before, tid_now) = (0, sys::gettid() as u32);
-    for state in thread::all() {
-        if !std::ptr::eq(state, me) {
-            state.stack.drop_all();
-            continue;
-        }
-        tid_before = state.tid.load(Relaxed) as u32;
-        for instance in state.stack.iter() {
-            // SAFETY: in use.
-            unsafe { (*instance).tid = tid_now };
-        }
-    }
-    foreign::each(|instance| {
-        if instance.tid == tid_before {
-            instance.tid = tid_now;
-        } else if matches!(instance.consumer().role, Role::Event(_)) {
-            instance.flags |= UNCOUNTED;
-        }
-    });
-}
-
-/// In a fork child, after the counts were reset: the calls under way are its own.
-pub fn after_fork_count() {
-    let count = |instance: &ReturnInstance| {
-        if matches!(instance.consumer().role, Role::Event(_)) && !instance.is(UNCOUNTED) {
-            let counters = &instance.consumer().counters;
-            counters.hits.add_shared(1);
-            if instance.is(DOUBTFUL) {
-                counters.unwound.fetch_add(1, Relaxed);
-                counters.doubtful.fetch_add(1, Relaxed);
-            }
-        }
-    };
-    if let Some(thread) = thread::existing() {
-        for instance in thread.stack.iter() {
-            // SAFETY: in use.
-            count(unsafe { &*instance });
-        }
-    }
-    foreign::each(|instance| count(instance));
-}
-
-mod foreign;
-
 /// Where things are, for [`super::quick`].
-pub(super) const TOP: usize = offset_of!(OwnStack, top);
-pub(super) const LOW: usize = offset_of!(OwnStack, low);
-pub(super) const HIGH: usize = offset_of!(OwnStack, high);
-pub(super) const DOUBTS: usize = offset_of!(OwnStack, doubtful);
-pub(super) const CHUNK_BELOW: usize = offset_of!(Chunk, below);
 pub(super) const NEXT: usize = offset_of!(ReturnInstance, next);
 pub(super) const BYTES: usize = offset_of!(ReturnInstance, bytes);
 pub(super) const FLAGS: usize = offset_of!(ReturnInstance, flags);

@@ -10,7 +10,9 @@ use crate::hit::cells::Cells;
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
 use crate::hit::frame::SignalInfo;
+use crate::hit::protocol::grace;
 use crate::hit::ring::Cursor;
+use crate::hit::run::Run;
 use crate::hit::seccomp::{self, Filter};
 use crate::hit::shadow::OwnStack;
 use crate::hit::{alone, asm, barrier, process};
@@ -96,16 +98,12 @@ pub struct ThreadState {
     pub sequence: AtomicU64,
     /// How many hits are nested now.
     pub depth: AtomicU32,
-    /// The consumer whose handler runs now. Read by unregister.
-    pub running: AtomicPtr<Consumer>,
     /// The consumer for which this thread counts a hit as missed. Read by unregister.
     pub missing: AtomicPtr<Consumer>,
     /// The consumer this thread waits for in unregister. Read by other waiters, to break a circle.
     pub waiting_for: AtomicPtr<Consumer>,
     /// Greater than 0 while our own code runs outside a hit: hits then are ours, not the program's.
     pub library: AtomicU32,
-    /// Where a crashing handler's rsp goes back to; 0 outside handlers.
-    pub recovery: AtomicU64,
     /// What the last recovered fault was.
     pub fault_signal: AtomicI32,
     /// And where.
@@ -137,8 +135,10 @@ pub struct ThreadState {
     pub comm_known: AtomicBool,
     /// In the middle of [`super::alone::add`].
     pub counting: AtomicBool,
-    /// Where it counts.
+    /// Where it counts, and which handler it runs.
     pub cells: Cells,
+    /// The latter, where it has no cells.
+    run_without_cells: Run,
     /// Where it writes the binary trace.
     pub cursor: Cursor,
     /// Its own stack, and the calls followed there.
@@ -306,11 +306,10 @@ impl ThreadState {
         let sequence = self.sequence.load(Relaxed);
         self.sequence.store(sequence + (sequence & 1), Relaxed);
         self.depth.store(0, Relaxed);
-        self.running.store(std::ptr::null_mut(), Relaxed);
+        self.run().reset();
         self.missing.store(std::ptr::null_mut(), Relaxed);
         self.waiting_for.store(std::ptr::null_mut(), Relaxed);
         self.library.store(0, Relaxed);
-        self.recovery.store(0, Relaxed);
         self.counting.store(false, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
@@ -327,6 +326,13 @@ impl ThreadState {
         }
     }
 
+    /// Which handler it runs. Read by unregister.
+    #[inline]
+    #[must_use]
+    pub fn run(&self) -> &Run {
+        self.cells.run().unwrap_or(&self.run_without_cells)
+    }
+
     /// Enters a hit: from here on nothing it may read is freed.
     #[inline]
     pub fn enter(&self) {
@@ -336,9 +342,7 @@ impl ThreadState {
             asm::set_cells(std::ptr::null_mut());
             // After the depth, for the same reason as in `leave`.
             compiler_fence(SeqCst);
-            // Only this thread writes it, and no handler of the program's runs in between.
-            self.sequence.store(self.sequence.load(Relaxed) + 1, Relaxed);
-            barrier::light();
+            grace::enter(&self.sequence, barrier::light);
         }
     }
 
@@ -349,7 +353,7 @@ impl ThreadState {
         if depth == 0 {
             // Before the depth: a signal in between is set aside. Its handler's hits would find the
             // sequence odd, and make it even.
-            self.sequence.store(self.sequence.load(Relaxed) + 1, Release);
+            grace::leave(&self.sequence);
             compiler_fence(SeqCst);
         }
         self.depth.store(depth, Relaxed);
@@ -357,11 +361,11 @@ impl ThreadState {
     }
 
     /// Shows compiled code where the thread counts, unless our own code is at work: what that executes is
-    /// counted otherwise, or not at all. To be called where that may have changed; to show nothing is
-    /// always right.
+    /// counted otherwise, or not at all. (Of handlers it knows itself: [`Run`].) To be called where that may
+    /// have changed; to show nothing is always right.
     #[inline]
     fn show_cells(&self) {
-        if !self.is_ours() {
+        if self.depth.load(Relaxed) == 0 && self.library.load(Relaxed) == 0 {
             compiler_fence(SeqCst);
             asm::set_cells(self.cells.address());
         }
@@ -371,22 +375,20 @@ impl ThreadState {
     /// and looks at this second.
     #[inline]
     pub fn begin_run(&self, consumer: &Consumer) {
-        self.running.store(std::ptr::from_ref(consumer).cast_mut(), Release);
-        barrier::light();
+        self.run().begin(consumer, barrier::light);
     }
 
     /// Ends what [`ThreadState::begin_run`] began.
     #[inline]
     pub fn end_run(&self) {
-        self.running.store(std::ptr::null_mut(), Release);
+        self.run().end();
     }
 
     /// Counts a hit of `consumer` as missed, which unregister waits for as for a run.
     pub fn miss(&self, consumer: &Consumer) {
-        self.missing.store(std::ptr::from_ref(consumer).cast_mut(), Release);
-        barrier::light();
+        grace::begin_run(&self.missing, std::ptr::from_ref(consumer).cast_mut(), barrier::light);
         consumer.miss(self);
-        self.missing.store(std::ptr::null_mut(), Release);
+        grace::end_run(&self.missing);
     }
 
     /// Called where the caller may be a vfork child, or its parent again: keeps what is the child's
@@ -477,9 +479,7 @@ impl ThreadState {
 
     /// Whether our own code is at work in this thread: a hit, a handler, a change of the registry.
     pub fn is_ours(&self) -> bool {
-        self.depth.load(Relaxed) > 0
-            || self.library.load(Relaxed) > 0
-            || !self.running.load(Relaxed).is_null()
+        self.depth.load(Relaxed) > 0 || self.library.load(Relaxed) > 0 || self.run().is_on()
     }
 
     /// A sigwait is about to take one of `signals`.
@@ -541,7 +541,7 @@ impl ThreadState {
         record.changed.store(changed.map_or(0, |(reg, _)| 1 + reg as u64), Relaxed);
         record.original.store(changed.map_or(0, |(_, value)| value), Relaxed);
         record.outer_depth.store(self.depth.load(Relaxed).saturating_sub(1), Relaxed);
-        record.outer_running.store(self.running.load(Relaxed), Relaxed);
+        record.outer_running.store(self.run().consumer(), Relaxed);
         record.slot.store(slot, SeqCst);
     }
 
@@ -556,11 +556,10 @@ impl ThreadState {
     /// the middle of them.
     pub fn abandon_hits(&self, step: &StepRecord) {
         let depth = step.outer_depth.load(Relaxed);
-        self.running.store(step.outer_running.load(Relaxed), Release);
+        self.run().resume(step.outer_running.load(Relaxed));
         self.missing.store(std::ptr::null_mut(), Release);
         if self.depth.swap(depth, Relaxed) != depth && depth == 0 {
             self.counting.store(false, Relaxed);
-            self.recovery.store(0, Relaxed);
             let sequence = self.sequence.load(Relaxed);
             self.sequence.store(sequence + (sequence & 1), Release);
         }

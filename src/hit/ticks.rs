@@ -27,6 +27,8 @@ const CALIBRATION_NS: u64 = 1_000_000;
 const TRIES: u32 = 16;
 /// No processor's counter is slower (Hz)…
 const SLOWEST: u64 = 100_000_000;
+/// … so [`TICKS_MULT`] is no more than this (and what rounding adds).
+pub const GREATEST_MULT: u64 = ONE_NS * (1_000_000_000 / SLOWEST) + 1;
 /// …or faster.
 const FASTEST: u64 = 20_000_000_000;
 

@@ -241,7 +241,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
     let handled = list.map_or(Flow::Continue, |list| run_all(list, &mut hit, thread));
     returns::follow(&mut hit, thread, handled);
     if handled == Flow::Continue {
-        let nested = !thread.running.load(Relaxed).is_null() || thread.library.load(Relaxed) > 0;
+        let nested = thread.run().is_on() || thread.library.load(Relaxed) > 0;
         let post = if nested || !list.is_some_and(|list| list.wants_post) {
             std::ptr::null_mut()
         } else {
@@ -259,7 +259,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
 pub fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
     let mut flow = Flow::Continue;
     let ours = thread.library.load(Relaxed) > 0;
-    let nested = !thread.running.load(Relaxed).is_null();
+    let nested = thread.run().is_on();
     for consumer in &list.all {
         // SAFETY: listed, so not freed before this hit ends.
         let consumer = unsafe { &**consumer };

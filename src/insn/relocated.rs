@@ -54,21 +54,32 @@ pub enum RelocatedPc {
     Branching,
 }
 
-/// Where each displaced instruction is now.
+/// Where each displaced instruction is now; at most `N` of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Relocated {
+pub struct Relocated<const N: usize = MAX_RELOCATED> {
     at: u64,
     new_at: u64,
     next: u64,
-    copies: [InsnCopy; MAX_RELOCATED],
+    copies: [InsnCopy; N],
     count: u8,
     len: u16,
 }
 
-impl Relocated {
+/// In place of one that is not there.
+const NO_COPY: InsnCopy = InsnCopy { original: 0, len: 0, new: 0, form: Form::Single };
+
+impl<const N: usize> Relocated<N> {
+    /// The same with less room; `None` where there are more.
+    #[must_use]
+    pub fn narrow<const M: usize>(&self) -> Option<Relocated<M>> {
+        let mut copies = [NO_COPY; M];
+        copies.get_mut(..usize::from(self.count))?.copy_from_slice(self.copies());
+        let Self { at, new_at, next, count, len, .. } = *self;
+        Some(Relocated { at, new_at, next, copies, count, len })
+    }
+
     pub(super) const fn new(at: u64, new_at: u64, next: u64) -> Self {
-        let none = InsnCopy { original: 0, len: 0, new: 0, form: Form::Single };
-        Self { at, new_at, next, copies: [none; MAX_RELOCATED], count: 0, len: 0 }
+        Self { at, new_at, next, copies: [NO_COPY; N], count: 0, len: 0 }
     }
 
     /// No more than [`MAX_RELOCATED`] are pushed.

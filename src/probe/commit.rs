@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
 use crate::addr::RuntimeAddr;
-use crate::code::Neighbourhood;
+use crate::code::{Neighbourhood, Patch};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING};
@@ -15,17 +15,19 @@ use crate::hit::point::{self, ProbePoint};
 use crate::insn::{self, Way};
 use crate::probe::instance::{Instance, Maker};
 use crate::probe::modules::Module;
+use crate::probe::optimize::detours_of;
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
 
 const INT3: u8 = 0xCC;
+const JUMP: u8 = 0xE9;
 /// Bytes of the longest instruction.
 const MAX_INSN: usize = 15;
 
 impl Registry {
     /// Whether an object's relocations are done, so that its IFUNC resolvers may be called.
     pub(super) fn is_relocated(&self, module: &Module) -> bool {
-        !self.unrelocated.contains(module)
+        !self.unrelocated.iter().any(|other| **other == *module)
     }
 
     /// Checks a place and makes its point; nothing is visible yet but to [`point::lookup`].
@@ -77,7 +79,7 @@ impl Registry {
             let Some(map) = crate::code::mapping_at(&maps, at).filter(|map| map.executable) else {
                 return Err(Refusal::NotExecutable { offset: at });
             };
-            let vdso = Module { low: map.start, high: map.end, ..self.modules[0].clone() };
+            let vdso = Module { low: map.start, high: map.end, ..Module::clone(&self.modules[0]) };
             let displaced = insn::classify(&read_text(at, MAX_INSN), at)?;
             return self.make_point(displaced, &vdso);
         };
@@ -134,7 +136,7 @@ impl Registry {
         if let Err(errno) = self.arenas.flush(&mut self.poker) {
             for instance in self.instances.iter_mut().flatten() {
                 if instance.points.iter().any(|point| point.slot != 0 && !point.armed.load(Relaxed)) {
-                    instance.refusal = Some(Refusal::TextNotWritable { errno });
+                    instance.refusal = Some(Box::new(Refusal::TextNotWritable { errno }));
                     instance.points.clear();
                 }
             }
@@ -143,8 +145,9 @@ impl Registry {
         for number in first_instance..self.instances.len() {
             let Some(instance) = &self.instances[number] else { continue };
             let (consumer, enabled) = (instance.consumer, instance.enabled);
-            for point in instance.points.clone() {
-                if self.attach(point, consumer) {
+            for index in 0..instance.points.len() {
+                let point = self.instances[number].as_ref().and_then(|instance| instance.points.get(index));
+                if let Some(point) = point.copied().filter(|point| self.attach(point, consumer)) {
                     touched.push(point);
                 }
             }
@@ -165,7 +168,7 @@ impl Registry {
         }
         let requests = self.requests.iter().skip(first_request).flatten();
         for request in requests.filter(|request| request.instances.is_empty()) {
-            let Maker::Api(api) = request.maker else { continue };
+            let Maker::Api(api, _) = &request.maker else { continue };
             let Some(up) = api.up() else { continue };
             // SAFETY: as above.
             unsafe { (*up).flags.fetch_or(FLAG_PENDING, Relaxed) };
@@ -176,7 +179,7 @@ impl Registry {
     pub(super) fn attach(&mut self, point: &'static ProbePoint, consumer: *const Consumer) -> bool {
         let old = point.consumers.load(Acquire);
         // SAFETY: only changed under the lock, which we hold.
-        let mut all = unsafe { old.as_ref() }.map_or_else(Vec::new, |list| list.all.clone());
+        let mut all = unsafe { old.as_ref() }.map_or_else(Vec::new, |list| list.all.to_vec());
         if all.contains(&consumer) {
             return false;
         }
@@ -207,14 +210,13 @@ impl Registry {
         let new = if all.is_empty() {
             std::ptr::null_mut()
         } else {
-            Box::into_raw(Box::new(ConsumerList { all, wants_post }))
+            Box::into_raw(Box::new(ConsumerList { all: all.into(), wants_post }))
         };
         let old = point.consumers.swap(new, SeqCst);
         // SAFETY: the list of now, which only changes under the lock.
         let sole = unsafe { new.as_ref() }.map_or(std::ptr::null(), ConsumerList::sole);
-        for detour in self.made_detours.get(&point.at).into_iter().flatten() {
-            let is_here = std::ptr::eq(detour.point, point);
-            detour.sole.store(if is_here { sole.cast_mut() } else { std::ptr::null_mut() }, SeqCst);
+        for detour in detours_of(point) {
+            detour.sole.store(sole.cast_mut(), SeqCst);
         }
         self.retirement.retire(old, std::ptr::null_mut());
     }
@@ -226,22 +228,27 @@ impl Registry {
         points.sort_unstable_by_key(|point| point.at);
         points.dedup_by_key(|point| point.at);
         self.deoptimize_for(&points);
-        for point in &points {
-            let wanted = !point.gone.load(Relaxed) && has_listener(point);
-            if wanted == point.armed.load(Relaxed) || point.gone.load(Relaxed) {
-                continue;
-            }
-            if wanted {
-                // First: a thread may trap as soon as the byte is there.
-                point.armed.store(true, SeqCst);
-                if let Err(errno) = self.poker.write(point.at, &[INT3]) {
-                    point.armed.store(false, SeqCst);
-                    self.refuse_at(point, &Refusal::TextNotWritable { errno });
-                }
-            } else if byte_at(point.at).is_some_and(|byte| byte != INT3) {
-                // Not ours any more: the object went away, or somebody wrote there after us.
-                point.armed.store(false, SeqCst);
-            } else if self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok() {
+        let wanted = |point: &ProbePoint| !point.gone.load(Relaxed) && has_listener(point);
+        let changing =
+            |point: &&ProbePoint| !point.gone.load(Relaxed) && wanted(point) != point.armed.load(Relaxed);
+        let (arm, disarm): (Vec<_>, Vec<_>) =
+            points.iter().copied().filter(|point| changing(point)).partition(|point| wanted(point));
+        // First: a thread may trap as soon as the byte is there.
+        arm.iter().for_each(|point| point.armed.store(true, SeqCst));
+        let patches: Vec<_> = arm.iter().map(|point| Patch::byte(point.at, INT3)).collect();
+        for index in self.poker.write_all(&patches) {
+            arm[index].armed.store(false, SeqCst);
+            self.refuse_at(arm[index], &Refusal::TextNotWritable { errno: libc::EACCES });
+        }
+        // Not ours any more: the object went away, or somebody wrote there after us.
+        let (disarm, lost): (Vec<_>, Vec<_>) =
+            disarm.into_iter().partition(|point| byte_at(point.at).is_none_or(|byte| byte == INT3));
+        lost.iter().for_each(|point| point.armed.store(false, SeqCst));
+        let original = |point: &&ProbePoint| Patch::byte(point.at, point.displaced.bytes[0]);
+        let patches: Vec<_> = disarm.iter().map(original).collect();
+        let failed = self.poker.write_all(&patches);
+        for (index, point) in disarm.iter().enumerate() {
+            if failed.binary_search(&index).is_err() {
                 point.armed.store(false, SeqCst);
             }
         }
@@ -252,7 +259,7 @@ impl Registry {
         for instance in self.instances.iter_mut().flatten() {
             if instance.points.iter().any(|other| std::ptr::eq(*other, point)) {
                 instance.points.retain(|other| !std::ptr::eq(*other, point));
-                instance.refusal = Some(refusal.clone());
+                instance.refusal = Some(Box::new(refusal.clone()));
             }
         }
         // They don't know of it any more, and could not take themselves off later.
@@ -338,11 +345,25 @@ pub(super) fn has_listener(point: &ProbePoint) -> bool {
 
 /// The program's own bytes at `at`: memory, less our breakpoints and jumps. Less than `len` where it ends.
 pub(super) fn read_text(at: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let n = SafeMemory.read(at, &mut bytes);
-    bytes.truncate(n);
     // A jump that begins before `at` may reach into it.
-    for start in at.saturating_sub(JUMP_LEN as u64 - 1)..at + n as u64 {
+    const BEFORE: usize = JUMP_LEN - 1;
+    let mut memory = vec![0; BEFORE + len];
+    let mut from = at.saturating_sub(BEFORE as u64);
+    let mut n = SafeMemory.read(from, &mut memory);
+    if n <= BEFORE {
+        // Nothing is there: no jump begins there either.
+        from = at;
+        n = SafeMemory.read(from, &mut memory[..len]);
+    }
+    memory.truncate(n);
+    let before = ((at - from) as usize).min(n);
+    let mut bytes = memory[before..].to_vec();
+    for (offset, byte) in memory.iter().enumerate() {
+        // Where a place is armed, one of the two is there.
+        if !matches!(*byte, INT3 | JUMP) {
+            continue;
+        }
+        let start = from + offset as u64;
         let Some(point) = live_point(start).filter(|point| point.armed.load(Acquire)) else { continue };
         let original = match point.detour() {
             Some(detour) if point.optimized.load(Acquire) => &detour.original[..],

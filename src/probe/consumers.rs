@@ -1,6 +1,7 @@
 //! Consumers made from what was asked for, for one place.
 
 use std::ffi::CString;
+use std::sync::Arc;
 
 use crate::addr::{FileOffset, LinkAddr, RuntimeAddr};
 use crate::config::{Action, Kind, Method, ProbeSpec};
@@ -8,14 +9,14 @@ use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
 use crate::hit::c_structs::{CUprobe, CUretprobe, PreHandler};
-use crate::hit::consumer::{Consumer, EventRole, Role, Side};
+use crate::hit::consumer::{Consumer, EventRole, More, Role, Side, Special};
 use crate::hit::counters::Counters;
 use crate::hit::histogram::{HistogramCounts, Measured};
 use crate::hit::latency::LatencyCounts;
 use crate::hit::{cells, returns, ticks, vectors};
-use crate::place::Target;
+use crate::place::{Label, Target};
 use crate::probe::api::{ApiProbe, is_entry, not_entry, return_denied};
-use crate::probe::instance::Maker;
+use crate::probe::instance::{Maker, ModuleKey, Spec};
 use crate::probe::modules::{MappedFiles, Module};
 
 /// For a config's probe.
@@ -23,43 +24,60 @@ use crate::probe::modules::{MappedFiles, Module};
 /// # Errors
 /// Why it can't be at this place.
 pub fn of_spec(
-    spec: &ProbeSpec,
-    plugins: &[PreHandler],
+    spec: &mut Spec,
+    key: ModuleKey,
     module: &Module,
     file: &ElfFile,
     resolved: &Resolved,
     name: &str,
-    at: &str,
 ) -> Result<Consumer, Refusal> {
-    if spec.kind != Kind::Entry {
+    if spec.probe.kind != Kind::Entry {
         not_entry(resolved).or_else(|| return_denied(file, resolved)).map_or(Ok(()), Err)?;
     }
-    let role = event_role(spec, plugins, module, resolved)?;
-    let measured = measured(spec, &role.program)?;
-    let mut consumer = Consumer::new(Role::Event(Box::new(role)), name.to_owned(), at.to_owned());
-    consumer.sample = spec.sample;
-    consumer.limit = spec.limit;
-    consumer.only_int3 = spec.method == Method::Int3;
+    let role = shared_role(spec, key, module, resolved)?;
+    let measured = measured(&spec.probe, &role.program)?;
+    let mut more = More::new(String::leak(name.to_owned()), spec.at);
+    let spec = &spec.probe;
+    let is_special = spec.kind != Kind::Entry
+        || spec.sample != 1
+        || spec.limit != 0
+        || !measured.is_empty()
+        || spec.actions.contains(&Action::Log);
+    let mut special = Special::new();
+    special.sample = spec.sample;
+    special.limit = spec.limit;
     if spec.kind != Kind::Entry {
-        prepare_return(&mut consumer, spec.maxactive, file, resolved)?;
+        prepare_return(&mut special, spec.maxactive, file, resolved)?;
     }
     if spec.kind == Kind::Call {
         ticks::calibrate();
     }
     let times = if spec.kind == Kind::Call { LatencyCounts::CELLS } else { 0 };
-    // The times behind the counts: compiled code knows where they are.
-    let first = cells::take(Counters::EVENT_CELLS + times);
-    consumer.counters.use_event_cells(first);
+    // There may be very many of these, and cells are few.
+    let has_filter = role.program.has_filter();
+    let first = match spec.kind {
+        Kind::Entry => cells::take(1 + u32::from(has_filter)),
+        // The times behind the counts: compiled code knows where they are.
+        Kind::Return | Kind::Call => cells::take(Counters::EVENT_CELLS + times),
+    };
+    match spec.kind {
+        Kind::Entry => more.counters.use_entry_cells(first, has_filter),
+        Kind::Return | Kind::Call => more.counters.use_event_cells(first),
+    }
     if spec.kind == Kind::Call {
         let times = if first == 0 { 0 } else { first + Counters::EVENT_CELLS };
-        consumer.latency = Some(Box::new(LatencyCounts::new(times)));
+        special.latency = Some(Box::new(LatencyCounts::new(times)));
     }
-    consumer.hists = measured
+    special.hists = measured
         .into_iter()
         .map(|(name, measured, is_signed)| {
             HistogramCounts::new(name, measured, is_signed, cells::take(HistogramCounts::CELLS))
         })
         .collect();
+    more.special = is_special.then(|| Box::new(special));
+    let mut consumer = Consumer::new(Role::Event(role));
+    consumer.only_int3 = spec.method == Method::Int3;
+    consumer.more = Some(Box::new(more));
     Ok(consumer)
 }
 
@@ -69,21 +87,25 @@ pub fn of_spec(
 /// Why it can't be at this place.
 pub fn of_api(
     api: ApiProbe,
+    label: Arc<Label>,
     cells: impl FnOnce() -> u32,
     file: &ElfFile,
     resolved: &Resolved,
-    name: &str,
-    at: &str,
 ) -> Result<Consumer, Refusal> {
     api.refusal(file, resolved).map_or(Ok(()), Err)?;
-    let mut consumer = Consumer::new(api.role(), name.to_owned(), at.to_owned());
+    let mut consumer = Consumer::new(api.role());
+    consumer.label = Some(label);
     consumer.only_int3 = api.wants_int3();
     consumer.call_directly(!api.spares_vectors());
     if let ApiProbe::Return(up) = api {
         // SAFETY: registered: the struct is there.
         let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };
-        prepare_return(&mut consumer, maxactive.max(0) as u32, file, resolved)?;
-        consumer.counters.use_return_cells(cells());
+        let mut special = Special::new();
+        prepare_return(&mut special, maxactive.max(0) as u32, file, resolved)?;
+        let mut more = More::new("", "");
+        more.counters.use_return_cells(cells());
+        more.special = Some(Box::new(special));
+        consumer.more = Some(Box::new(more));
     }
     Ok(consumer)
 }
@@ -96,24 +118,55 @@ pub fn keep(consumer: Consumer) -> *const Consumer {
 }
 
 /// Does nothing: that of a probe that is refused.
-pub fn idle(maker: &Maker, name: &str, at: &str) -> *const Consumer {
-    let role = match maker {
-        Maker::Api(api) => api.role(),
-        Maker::Spec(..) => Role::Event(Box::new(EventRole {
-            side: Side::Entry,
-            program: fetch::EventProgram::default(),
-            needs: fetch::Needs::default(),
-            log: false,
-            plugins: Vec::new(),
-            plugin_probe: Box::new(empty_probe()),
-        })),
+pub fn idle(maker: &Maker, name: &str) -> *const Consumer {
+    let mut consumer = match maker {
+        Maker::Api(api, label) => {
+            let mut consumer = Consumer::new(api.role());
+            consumer.label = Some(Arc::clone(label));
+            consumer
+        }
+        Maker::Spec(spec) => {
+            let role = Box::leak(Box::new(EventRole {
+                side: Side::Entry,
+                program: fetch::EventProgram::default(),
+                needs: fetch::Needs::default(),
+                log: false,
+                plugins: Vec::new(),
+                plugin_probe: Box::new(empty_probe()),
+            }));
+            let mut consumer = Consumer::new(Role::Event(role));
+            consumer.more = Some(Box::new(More::new(String::leak(name.to_owned()), spec.at)));
+            consumer
+        }
     };
-    Box::into_raw(Box::new(Consumer::new(role, name.to_owned(), at.to_owned())))
+    consumer.handler = 0;
+    Box::into_raw(Box::new(consumer))
+}
+
+/// What is done at a hit there: made once for all places of the probe in one object.
+fn shared_role(
+    spec: &mut Spec,
+    key: ModuleKey,
+    module: &Module,
+    resolved: &Resolved,
+) -> Result<&'static EventRole, Refusal> {
+    let at = match spec.probe.kind {
+        Kind::Entry if is_entry(resolved) => At::Entry,
+        Kind::Entry => At::Inside,
+        Kind::Return => At::Return,
+        Kind::Call => At::Call,
+    };
+    if let Some((_, _, role)) = spec.roles.iter().find(|(other, where_, _)| (*other, *where_) == (key, at)) {
+        return Ok(role);
+    }
+    let role: &'static EventRole = Box::leak(Box::new(event_role(&spec.probe, &spec.plugins, module, at)?));
+    spec.roles.push((key, at, role));
+    Ok(role)
 }
 
 /// What a consumer that follows calls needs besides.
 fn prepare_return(
-    consumer: &mut Consumer,
+    special: &mut Special,
     maxactive: u32,
     file: &ElfFile,
     resolved: &Resolved,
@@ -122,9 +175,9 @@ fn prepare_return(
         return Err(Refusal::OutOfMemory);
     }
     vectors::start();
-    consumer.maxactive = maxactive;
-    consumer.returns_twice = file.names_at(resolved.link).any(|name| name == "vfork");
-    if consumer.returns_twice {
+    special.maxactive = maxactive;
+    special.returns_twice = file.names_at(resolved.link).any(|name| name == "vfork");
+    if special.returns_twice {
         returns::expect_second_returns();
     }
     Ok(())
@@ -153,14 +206,8 @@ fn event_role(
     spec: &ProbeSpec,
     plugins: &[PreHandler],
     module: &Module,
-    resolved: &Resolved,
+    at: At,
 ) -> Result<EventRole, Refusal> {
-    let at = match spec.kind {
-        Kind::Entry if is_entry(resolved) => At::Entry,
-        Kind::Entry => At::Inside,
-        Kind::Return => At::Return,
-        Kind::Call => At::Call,
-    };
     let mut program = fetch::compile(&spec.args, &spec.ret, spec.filter.as_ref(), at)
         .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
     if program.needs_binding() {

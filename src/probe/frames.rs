@@ -1,5 +1,6 @@
 //! Where the unwind tables of the loaded objects are, for [`crate::hit::objects`].
 
+use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::hit::memory::SafeMemory;
@@ -17,7 +18,7 @@ const ROOM: usize = 64;
 
 /// Makes the unwind tables of exactly these objects, and the vDSO's, known to hits. The registry's lock must be
 /// held.
-pub(super) fn publish(modules: &[Module]) {
+pub(super) fn publish(modules: &[Rc<Module>]) {
     let mut found: Vec<Object> = modules
         .iter()
         .filter_map(|module| {

@@ -9,6 +9,7 @@
 mod action;
 mod api;
 mod commit;
+mod compact;
 mod consumers;
 pub mod denied;
 mod frames;

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use findshlibs::{Segment, SharedLibrary, TargetSharedLibrary};
 
@@ -46,7 +47,11 @@ impl FileSource for MappedFiles {
         let path = CString::new(path.as_os_str().as_bytes()).ok()?;
         let mapping = sys::Mapping::open(&path).ok()?;
         let id = FileId { dev: mapping.id.dev, ino: mapping.id.ino };
-        Some(FileBytes::new(mapping, id))
+        // SAFETY: a private mapping that was never written: it is read anew from the file.
+        let release = |bytes: &[u8]| unsafe {
+            let _ = sys::madvise(bytes.as_ptr() as usize, bytes.len(), libc::MADV_DONTNEED);
+        };
+        Some(FileBytes::new(mapping, id).with_release(release))
     }
 }
 
@@ -79,7 +84,7 @@ fn id_of(path: &Path) -> Option<FileId> {
 /// The loaded objects that have a file, the program first. One of those `before` is what it was where nobody can
 /// ask any more: in another root, or without /proc, the names lead nowhere.
 #[must_use]
-pub fn list_modules(before: &[Module]) -> Vec<Module> {
+pub fn list_modules(before: &[Rc<Module>]) -> Vec<Rc<Module>> {
     let own = list_modules as *const () as u64;
     let mut modules = Vec::new();
     let mut index = 0;
@@ -111,11 +116,11 @@ pub fn list_modules(before: &[Module]) -> Vec<Module> {
                 let is_own = (low..high).contains(&own);
                 modules.push(Module { path, id, bias: LoadBias(bias), low, high, is_exe, is_own });
             }
-            None => modules.extend(of_before().cloned()),
+            None => modules.extend(of_before().map(|known| Module::clone(known))),
         }
     });
     modules.extend(other_namespaces(&modules, before));
-    modules
+    modules.into_iter().map(Rc::new).collect()
 }
 
 /// `struct link_map` (link.h), as far as it is public.
@@ -138,17 +143,19 @@ struct RDebug {
     next: *const RDebug,
 }
 
+unsafe extern "C" {
+    /// The linker's own, in ld.so. Not looked up by dlsym, which takes the lock that dlopen holds: a thread in
+    /// dlopen may be waiting for the registry, or for the lock that [`with_objects_held`] has taken.
+    static _r_debug: RDebug;
+}
+
 /// Objects of dlmopen's namespaces, which dl_iterate_phdr shows only to callers inside them. Read while
 /// the linker waits for us or with unmapping held back.
-fn other_namespaces(known: &[Module], before: &[Module]) -> Vec<Module> {
+fn other_namespaces(known: &[Module], before: &[Rc<Module>]) -> Vec<Module> {
     let mut found = Vec::new();
-    // SAFETY: a lookup by name.
-    let debug = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_r_debug".as_ptr()) }.cast::<RDebug>();
-    // SAFETY: the linker's own list, which only grows.
-    let mut namespace = match unsafe { debug.as_ref() } {
-        Some(debug) if debug.version >= 2 => debug.next,
-        _ => return found,
-    };
+    let first = &raw const _r_debug;
+    // SAFETY: the linker's own list, which only grows; `next` is there from this version on.
+    let mut namespace = unsafe { if (*first).version >= 2 { (*first).next } else { return found } };
     // SAFETY: as above.
     while let Some(debug) = unsafe { namespace.as_ref() } {
         let mut map = debug.map;
@@ -161,8 +168,12 @@ fn other_namespaces(known: &[Module], before: &[Module]) -> Vec<Module> {
             // SAFETY: a terminated string of the linker's.
             let name = unsafe { CStr::from_ptr(object.name) }.to_bytes();
             let path = Path::new(OsStr::from_bytes(name));
-            let known =
-                || before.iter().find(|known| known.bias.0 == object.bias && known.path == path).cloned();
+            let known = || {
+                before
+                    .iter()
+                    .find(|known| known.bias.0 == object.bias && known.path == path)
+                    .map(|known| Module::clone(known))
+            };
             found.extend(module_of(path, object.bias).or_else(known));
         }
         namespace = debug.next;

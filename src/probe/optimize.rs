@@ -18,24 +18,25 @@
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 
 use crate::addr::RuntimeAddr;
-use crate::code::Usage;
+use crate::code::{Patch, Usage};
 use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::compiled::{Compiled, Place};
 use crate::hit::consumer::{Consumer, ConsumerList, Role, Side};
-use crate::hit::counters::Counters;
-use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN, compiled_entry};
+use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN, QuickDetour, compiled_entry};
+use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
 use crate::hit::quick_log::QuickLog;
-use crate::hit::{ticks, vectors};
+use crate::hit::{quick, vectors};
 use crate::insn::{
-    Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal, flags_are_dead, relocate,
+    CODE_CAPACITY, Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal,
+    flags_are_dead, relocate,
 };
 use crate::probe::action::{compiled_action, filters_compiled};
 use crate::probe::commit::{has_listener, read_text};
-use crate::probe::registry::Registry;
+use crate::probe::registry::{Registry, parsed};
 use crate::regs::Memory;
 use crate::sys;
 
@@ -100,10 +101,9 @@ impl Registry {
             return;
         }
         for Made { point, detour } in &made {
-            let known = self.made_detours.entry(point.at).or_default();
             // Once: one that serves again is known already.
-            if !known.iter().any(|other| std::ptr::eq(*other, *detour)) {
-                known.push(detour);
+            if detour.ring.load(Relaxed).is_null() {
+                join_ring(point, detour);
                 detour::publish(detour);
             }
         }
@@ -116,50 +116,32 @@ impl Registry {
             point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
             point.optimized.store(true, SeqCst);
         }
-        let mut failed = Vec::new();
-        for Made { point, detour } in made {
-            if !self.write_bytes(point.at, &detour.jump, |offset| detour.traps & (1 << offset) != 0) {
-                failed.push(point.at);
-            }
-        }
+        let mut made: Vec<&Made> = made.iter().collect();
+        made.sort_unstable_by_key(|made| made.point.at);
+        self.write_step(&mut made, |made| jump_patch(made, made.detour.traps));
         if !barrier() {
             // Nobody was promised anything yet: int3 and trap bytes, and the copies behind them.
             return;
         }
-        for Made { point, detour } in made {
-            if failed.contains(&point.at) {
-                continue;
-            }
-            let rest = |offset: usize| offset > 0 && detour.traps & (1 << offset) == 0;
-            if !self.write_bytes(point.at, &detour.jump, rest) {
-                failed.push(point.at);
-            }
-        }
+        self.write_step(&mut made, |made| jump_patch(made, TAIL & !made.detour.traps));
         barrier();
-        for Made { point, detour } in made.iter().filter(|made| !failed.contains(&made.point.at)) {
-            if self.write_bytes(point.at, &detour.jump, |offset| offset == 0) {
-                self.not_optimized.remove(&point.at);
-                tell(point, true);
-            }
+        self.write_step(&mut made, |made| jump_patch(made, FIRST));
+        for Made { point, .. } in made {
+            self.not_optimized.remove(&point.at);
+            tell(point, true);
         }
         barrier();
     }
 
-    /// Writes those bytes of `bytes` that `wanted` chooses, runs of them together.
-    fn write_bytes(&mut self, at: u64, bytes: &[u8; JUMP_LEN], wanted: impl Fn(usize) -> bool) -> bool {
-        let mut from = 0;
-        while from < JUMP_LEN {
-            if !wanted(from) {
-                from += 1;
-                continue;
-            }
-            let to = (from..JUMP_LEN).find(|offset| !wanted(*offset)).unwrap_or(JUMP_LEN);
-            if self.poker.write(at + from as u64, &bytes[from..to]).is_err() {
-                return false;
-            }
-            from = to;
-        }
-        true
+    /// Writes one step of each, and drops those that can't be written.
+    fn write_step<T>(&mut self, all: &mut Vec<T>, patch: impl Fn(&T) -> Patch) {
+        let patches: Vec<_> = all.iter().map(patch).collect();
+        let failed = self.poker.write_all(&patches);
+        let mut index = 0;
+        all.retain(|_| {
+            index += 1;
+            failed.binary_search(&(index - 1)).is_err()
+        });
     }
 
     /// Puts int3 back where nobody listens any more, where a consumer needs it, and where another place
@@ -175,8 +157,8 @@ impl Registry {
             if !has_listener(point) {
                 continue;
             }
-            for before in 1..MAX_DISPLACED {
-                let Some(other) = point::lookup(point.at - before) else { continue };
+            for other in jumps_before(point.at) {
+                let before = point.at - other.at;
                 let reaches = |detour: &Detour| detour.relocated.displaced_len() as u64 > before;
                 if other.optimized.load(Relaxed) && other.detour().is_some_and(reaches) {
                     self.not_optimized.insert(other.at, NotOptimized::AnotherProbe { at: point.at });
@@ -193,6 +175,9 @@ impl Registry {
     /// no more.
     pub(super) fn with_those_freed(&self, points: &[&'static ProbePoint]) -> Vec<&'static ProbePoint> {
         let mut all = points.to_vec();
+        if self.not_optimized.is_empty() {
+            return all;
+        }
         for point in points.iter().filter(|point| !point.armed.load(Relaxed)) {
             let before = (1..MAX_DISPLACED).filter_map(|before| point::lookup(point.at - before));
             all.extend(before.filter(|other| {
@@ -210,30 +195,28 @@ impl Registry {
         for point in points {
             let Some(detour) = point.detour().filter(|_| point.optimized.load(Relaxed)) else { continue };
             let mut memory = [0; JUMP_LEN];
-            let n = crate::hit::memory::SafeMemory.read(point.at, &mut memory);
+            let n = SafeMemory.read(point.at, &mut memory);
             let is_ours = matches!(memory[0], JUMP | INT3) && n == JUMP_LEN;
             // The object went away, or somebody wrote there after us.
             if point.gone.load(Relaxed) || !is_ours {
                 point.optimized.store(false, SeqCst);
                 continue;
             }
-            if self.poker.write(point.at, &[INT3]).is_ok() {
-                jumps.push((*point, detour));
-            }
+            jumps.push((*point, detour));
         }
+        jumps.sort_unstable_by_key(|(point, _)| point.at);
+        type Jump = (&'static ProbePoint, &'static Detour);
+        self.write_step(&mut jumps, |(point, _): &Jump| Patch::byte(point.at, INT3));
         if jumps.is_empty() {
             return;
         }
+        let original = |(point, detour): &Jump, mask| Patch { at: point.at, bytes: detour.original, mask };
         barrier();
-        for (point, detour) in &jumps {
-            let original = detour.original;
-            self.write_bytes(point.at, &original, |offset| offset > 0 && detour.traps & (1 << offset) == 0);
-        }
+        let patches: Vec<_> = jumps.iter().map(|jump| original(jump, TAIL & !jump.1.traps)).collect();
+        self.poker.write_all(&patches);
         barrier();
-        for (point, detour) in &jumps {
-            let original = detour.original;
-            self.write_bytes(point.at, &original, |offset| detour.traps & (1 << offset) != 0);
-        }
+        let patches: Vec<_> = jumps.iter().map(|jump| original(jump, jump.1.traps)).collect();
+        self.poker.write_all(&patches);
         barrier();
         for (point, _) in jumps {
             point.optimized.store(false, SeqCst);
@@ -259,26 +242,19 @@ impl Registry {
                 return Err(NotOptimized::AnotherProbe { at: other.at });
             }
         }
-        let action = compiled_action(point);
-        // One that was made for the same code and the same use. The code may have been unloaded and be there
-        // again, the probes registered anew; other code may have come in its place.
-        let made_before = self.made_detours.get(&point.at).into_iter().flatten().find(|made| {
-            std::ptr::eq(made.point, point)
-                && made.follows >= follows
-                && is_made_for(made, point)
-                && made.window == window
-                && text.starts_with(&made.displaced)
-        });
-        if let Some(detour) = made_before {
-            return Ok(detour);
-        }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let compiled = action.map(|action| Compiled {
+        let compiled = compiled_action(point).map(|action| Compiled {
             action,
             red_zone: !is_entry,
             flags: !flags_are_dead(&text, point.at, is_entry),
         });
         let plan = Plan { window: &window, text: &text, at: point.at, follows, compiled: compiled.as_ref() };
+        // One that was made for the same code and the same use. The code may have been unloaded and be there
+        // again, the probes registered anew; other code may have come in its place.
+        let serves = |made: &Detour| made.follows >= follows && is_made_for(made, point) && plan.is_of(made);
+        if let Some(detour) = detours_of(point).find(|made| serves(made)) {
+            return Ok(detour);
+        }
         let trial = plan.build(point.at)?;
         let len = HEAD + trial.0.len();
         let head = HEAD + if compiled.is_some() { compiled_entry(follows) } else { 0 };
@@ -293,41 +269,43 @@ impl Registry {
         // SAFETY: only changed under the lock, which we hold.
         let list = unsafe { point.consumers.load(Acquire).as_ref() };
         let sole = list.map_or(std::ptr::null(), ConsumerList::sole);
-        let detour: &'static Detour = Box::leak(Box::new(Detour {
-            quick,
-            log,
+        let detour = Detour {
             point,
             start,
-            entry: placed.at + head as u64,
-            end: start + code.len() as u64,
             sole: AtomicPtr::new(sole.cast_mut()),
-            relocated,
-            follows,
-            compiled,
-            jump: placed.jump,
-            original: window.original(),
-            displaced: text[..window.displaced_len()].into(),
-            window,
-            traps: placed.traps,
+            ring: AtomicPtr::default(),
             next: [AtomicPtr::default(), AtomicPtr::default()],
-        }));
+            // As many as the jump has bytes, at most.
+            relocated: relocated.narrow().ok_or(NotOptimized::NoRoom)?,
+            compiled,
+            len: code.len() as u16,
+            traps: placed.traps,
+            follows,
+            is_quick: quick.is_some() || log.is_some(),
+            original: window.original(),
+        };
+        let detour: &'static Detour = if detour.is_quick {
+            &Box::leak(Box::new(QuickDetour { detour, quick, log })).detour
+        } else {
+            Box::leak(Box::new(detour))
+        };
         let mut bytes = detour::head(detour).to_vec();
         bytes.extend_from_slice(code.bytes());
-        self.detours.queue(placed.at, bytes);
+        self.detours.queue(placed.at, &bytes);
         Ok(detour)
     }
 
     /// The window at `at`, from the program's own bytes and what its file says of the surroundings; and whether
     /// a function begins there.
     fn plan(&mut self, at: u64, text: &[u8], planner: &mut Planner) -> Result<(Window, bool), WindowRefusal> {
-        let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
-        let file = module.as_ref().and_then(|module| self.file(module).ok());
-        let (Some(module), Some(file)) = (module, file) else {
+        let found = self.modules.iter().find(|module| module.contains(RuntimeAddr(at)));
+        let found = found.map(|module| (module.bias, parsed(&mut self.files, module)));
+        let Some((bias, Ok(file))) = found else {
             return Ok((planner.plan(text, at, None)?, false));
         };
-        let extent = Extent::at(&file, RuntimeAddr(at).link(module.bias));
+        let extent = Extent::at(&file, RuntimeAddr(at).link(bias));
         let surroundings = extent.map(|extent| Surroundings {
-            function: extent.start.at(module.bias).0,
+            function: extent.start.at(bias).0,
             text: extent.text,
             code_len: extent.code_len,
             room: extent.room,
@@ -336,7 +314,17 @@ impl Registry {
     }
 }
 
+/// In [`Patch::mask`]: the first byte, and the others.
+const FIRST: u8 = 1;
+const TAIL: u8 = 0b1_1110;
+
+/// A step of a jump.
+fn jump_patch(made: &Made, mask: u8) -> Patch {
+    Patch { at: made.point.at, bytes: made.detour.jump(), mask }
+}
+
 /// What a detour is made from.
+#[derive(Clone, Copy)]
 struct Plan<'a> {
     window: &'a Window,
     text: &'a [u8],
@@ -346,6 +334,20 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Whether `made` is just what would be made, and no trap of its jump is where a thread is known to come.
+    fn is_of(&self, made: &Detour) -> bool {
+        let plan = Self { follows: made.follows, ..*self };
+        let Ok((code, relocated)) = plan.build(made.start) else { return false };
+        let mut memory = [0; CODE_CAPACITY];
+        let memory = &mut memory[..usize::from(made.len).min(CODE_CAPACITY)];
+        let is_kept = |offset: u8| made.traps >> offset & 1 == 0;
+        made.original == self.window.original()
+            && Some(made.relocated) == relocated.narrow()
+            && SafeMemory.read(made.start, memory) == memory.len()
+            && code.bytes() == memory
+            && self.window.inner().filter(|inner| inner.must_keep).all(|inner| is_kept(inner.offset))
+    }
+
     /// The code of the detour at `start`, and where the displaced instructions are in it.
     fn build(&self, start: u64) -> Result<(Code, Relocated), NotOptimized> {
         let full = |_| NotOptimized::NoRoom;
@@ -366,16 +368,37 @@ impl Plan<'_> {
     }
 }
 
+/// All detours that were ever made for a place, the present one first. The registry's lock must be held.
+pub(super) fn detours_of(point: &ProbePoint) -> impl Iterator<Item = &'static Detour> {
+    let first = point.detour();
+    let next = move |detour: &&'static Detour| {
+        // SAFETY: null, or never freed.
+        let next = unsafe { detour.ring.load(Relaxed).as_ref() }?;
+        first.filter(|first| !std::ptr::eq(*first, next)).map(|_| next)
+    };
+    std::iter::successors(first, next)
+}
+
+/// Adds one to those of its place.
+fn join_ring(point: &ProbePoint, detour: &'static Detour) {
+    let own = std::ptr::from_ref(detour).cast_mut();
+    let next = point.detour().map_or(own, |first| first.ring.swap(own, Relaxed));
+    detour.ring.store(next, Relaxed);
+    if point.detour().is_none() {
+        point.detour.store(own, Release);
+    }
+}
+
 /// Whether what is compiled into it is what the place wants.
 fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
     let wanted = timed(point).map_or(0, |(_, first)| first);
+    let quick = detour.quick();
     // One that could not be quick for the sake of the flags is not tried again.
-    let fits = detour.quick.first == wanted
-        || (!detour.quick.is_some() && wanted == 0)
-        || (!detour.quick.is_some() && detour.follows);
-    let logs = logged(point).is_some_and(|(consumer, _)| detour.log.is_of(consumer));
+    let fits = quick.map_or(0, |quick| quick.first) == wanted || (quick.is_none() && detour.follows);
+    let logs =
+        || logged(point).is_some_and(|(consumer, _)| detour.log().is_some_and(|log| log.is_of(consumer)));
     // Here too.
-    fits && (logs || !detour.log.is_some())
+    fits && (detour.log().is_none() || logs())
         && detour.compiled.as_ref().map(|compiled| &compiled.action) == compiled_action(point).as_ref()
 }
 
@@ -386,21 +409,7 @@ fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
     let [consumer] = list.all.as_slice() else { return None };
     // SAFETY: listed consumers are alive; a config's live for ever.
     let consumer: &'static Consumer = unsafe { &**consumer };
-    let Role::Event(event) = &consumer.role else { return None };
-    let first = consumer.counters.hits.cell()?;
-    let has_times = match &consumer.latency {
-        Some(latency) => latency.first() == first + Counters::EVENT_CELLS,
-        None => true,
-    };
-    let only_counts = event.side != Side::Entry
-        && !event.acts()
-        && filters_compiled(consumer)
-        && consumer.sample == 1
-        && consumer.limit == 0
-        && consumer.maxactive == 0
-        && !consumer.returns_twice;
-    let has_counter = ticks::TICKS_ARE_TSC.load(Relaxed) != 0;
-    (only_counts && has_times && has_counter).then_some((consumer, first))
+    Some((consumer, quick::first_cell(consumer).filter(|_| filters_compiled(consumer))?))
 }
 
 /// The one consumer that does nothing but log registers, and the cell of its hits.
@@ -427,6 +436,17 @@ fn quick_log(point: &ProbePoint) -> Option<QuickLog> {
     let (consumer, cell) = logged(point)?;
     let Role::Event(event) = &consumer.role else { return None };
     QuickLog::new(consumer, point, cell, event.program.registers()?)
+}
+
+/// The places that may have a jump which displaces the instruction at `at`.
+fn jumps_before(at: u64) -> impl Iterator<Item = &'static ProbePoint> {
+    const MOST: usize = MAX_DISPLACED as usize - 1;
+    let mut memory = [0; MOST];
+    let is_read = SafeMemory.read(at - MOST as u64, &mut memory) == MOST;
+    // Where a place is armed, one of the two is there: most addresses need no look into the table.
+    let is_armed =
+        move |before: &u64| !is_read || matches!(memory.get(MOST - *before as usize), Some(&(JUMP | INT3)));
+    (1..MAX_DISPLACED).filter(is_armed).filter_map(move |before| point::lookup(at - before))
 }
 
 /// The C API's out-flag.

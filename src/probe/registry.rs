@@ -1,52 +1,80 @@
 //! All that is registered, and the calls that change it.
 
+use std::ops::Range;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
+
+use crate::addr::LoadBias;
 
 use crate::code::{Arenas, DetourSpace, Poker};
 use crate::elf::{ElfFile, FileId};
 use crate::error::{NotOptimized, Refusal};
+use crate::few::Few;
 use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
-use crate::hit::detour::Detour;
 use crate::hit::point;
-use crate::place::Place;
+use crate::place::Label;
 use crate::probe::commit::publish_address;
 use crate::probe::frames;
-use crate::probe::instance::{Instance, Maker, Request};
+use crate::probe::instance::{Instance, Maker, ModuleKey, Request};
 use crate::probe::modules::{Module, list_modules, with_objects_held};
 use crate::probe::retire::Retirement;
-use crate::sys::FixedHashMap;
+use crate::sys::{self, FixedHashMap};
 
 /// Everything registered. Reached through [`crate::probe::lock`].
 pub struct Registry {
     /// The objects loaded now.
-    pub modules: Vec<Module>,
-    pub(super) files: FixedHashMap<FileId, Result<Rc<ElfFile>, Refusal>>,
+    pub modules: Vec<Rc<Module>>,
+    /// All objects that ever were, by their number.
+    pub(super) keys: Vec<Key>,
+    /// The paths of their files, by number.
+    pub(super) paths: Vec<(FileId, Box<Path>)>,
+    pub(super) files: Files,
     /// What was asked for; `None` where unregistered.
     pub requests: Vec<Option<Request>>,
     /// What was found; `None` where unregistered.
     pub instances: Vec<Option<Instance>>,
-    pub(super) by_struct: FixedHashMap<usize, usize>,
-    /// The instance of a request at an address: an IFUNC and what it chose are one place.
-    pub(super) by_address: FixedHashMap<(usize, u64), usize>,
-    /// The instance of a request at a place: file and offset.
-    pub(super) by_place: FixedHashMap<(usize, FileId, u64), usize>,
+    pub(super) by_struct: FixedHashMap<usize, u32>,
+    /// Instances that were no place of their own.
+    pub(super) dropped: Vec<Dropped>,
     pub(super) poker: Poker,
     pub(super) arenas: Arenas,
     pub(super) detours: DetourSpace,
-    /// All that were made, by their place: never freed, used again.
-    pub(super) made_detours: FixedHashMap<u64, Vec<&'static Detour>>,
     pub(super) retirement: Retirement,
     /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
-    pub(super) unrelocated: Vec<Module>,
+    pub(super) unrelocated: Vec<Rc<Module>>,
     /// Why armed places are not optimized, by address.
     pub not_optimized: FixedHashMap<u64, NotOptimized>,
-    pub(super) next_name: FixedHashMap<String, usize>,
+    /// Places found since [`Registry::release_files`].
+    looked_up: usize,
+    /// How often there was a name, by its hash.
+    pub(super) names: FixedHashMap<u64, u32>,
+    /// How many numbers there may be before those of what is gone are given back.
+    pub(super) compact_at: usize,
+}
+
+/// What a [`ModuleKey`] stands for.
+pub(super) struct Key {
+    id: FileId,
+    bias: LoadBias,
+    /// The file's number.
+    pub(super) file: u32,
+}
+
+/// A place that another instance of the same request stands for.
+pub(super) struct Dropped {
+    pub(super) request: usize,
+    pub(super) file: u32,
+    pub(super) offset: u64,
+    pub(super) other: usize,
 }
 
 // SAFETY: reached by one thread at a time, under the lock.
 unsafe impl Send for Registry {}
+
+/// So many places pay for reading the files anew.
+const RELEASE_AFTER: usize = 1024;
 
 impl Registry {
     /// An empty registry, with the way to write text opened.
@@ -59,46 +87,66 @@ impl Registry {
             files: FixedHashMap::default(),
             requests: Vec::new(),
             instances: Vec::new(),
+            keys: Vec::new(),
+            paths: Vec::new(),
             by_struct: FixedHashMap::default(),
-            by_address: FixedHashMap::default(),
-            by_place: FixedHashMap::default(),
+            dropped: Vec::new(),
             poker: Poker::new(),
             arenas: Arenas::default(),
             detours: DetourSpace::default(),
-            made_detours: FixedHashMap::default(),
             retirement: Retirement::default(),
             unrelocated: Vec::new(),
             not_optimized: FixedHashMap::default(),
-            next_name: FixedHashMap::default(),
+            looked_up: 0,
+            names: FixedHashMap::default(),
+            compact_at: 0,
         }
     }
 
     /// Adds probes and arms those whose objects are loaded. Returns their numbers.
-    pub fn register(&mut self, requests: Vec<(Place, String, String, Maker)>) -> Vec<usize> {
+    pub fn register(&mut self, makers: Vec<Maker>) -> Range<usize> {
         let first = self.requests.len();
-        for (place, at, name, maker) in requests {
-            if let Maker::Api(api) = maker
+        self.requests.reserve(makers.len());
+        point::reserve(makers.len());
+        for maker in makers {
+            if let Maker::Api(api, _) = &maker
                 && let Some(up) = api.up()
             {
-                self.by_struct.insert(up as usize, self.requests.len());
+                self.by_struct.insert(up as usize, self.requests.len() as u32);
             }
             // What this version doesn't have is refused wherever it would be.
             let refusal = match &maker {
-                Maker::Spec(spec, _) => spec.not_yet.map(|what| Refusal::NotYet { what }),
-                Maker::Api(_) => None,
+                Maker::Spec(spec) => spec.probe.not_yet.map(|what| Box::new(Refusal::NotYet { what })),
+                Maker::Api(..) => None,
             };
             self.requests.push(Some(Request {
-                place,
-                at,
-                name,
                 maker,
-                resolved: Vec::new(),
-                instances: Vec::new(),
+                resolved: Few::None,
+                instances: Few::None,
                 refusal,
+                has_chosen: false,
             }));
         }
+        let before = self.instances.len();
         self.bring_in_line(first);
-        (first..self.requests.len()).collect()
+        self.looked_up += self.instances.len().saturating_sub(before);
+        if self.looked_up >= RELEASE_AFTER {
+            self.release_files();
+        }
+        first..self.requests.len()
+    }
+
+    /// Gives back the memory of what is known about the objects' files: it is read again when it is needed.
+    pub fn release_files(&mut self) {
+        self.looked_up = 0;
+        for file in self.files.values_mut().flatten() {
+            // Nobody else has it: those who do are done with it when they return.
+            if let Some(file) = Rc::get_mut(file) {
+                file.release();
+            }
+        }
+        self.detours.release();
+        sys::trim();
     }
 
     /// The linker's hook: objects were mapped or unmapped. What is new is not relocated yet; what was
@@ -112,9 +160,11 @@ impl Registry {
         self.modules = before;
         self.update();
         for module in self.unrelocated.clone() {
-            let waits = self.instances.iter().flatten().any(|instance| {
-                instance.file == module.id && instance.refusal == Some(Refusal::IfuncNotReady)
-            });
+            let waits = self
+                .instances
+                .iter()
+                .flatten()
+                .any(|instance| self.is_of(instance, &module) && is_not_ready(instance));
             let init = self.file(&module).ok().and_then(|file| file.init());
             if let (true, Some(init)) = (waits, init) {
                 // Without it the probe stays pending until the linker's next call.
@@ -135,14 +185,42 @@ impl Registry {
     fn retry(&mut self, chosen: impl Fn(&Module) -> bool) {
         for module in self.modules.iter().filter(|module| chosen(module)) {
             for instance in self.instances.iter().flatten() {
-                if instance.file == module.id
-                    && instance.refusal == Some(Refusal::IfuncNotReady)
-                    && let Some(request) = self.requests[instance.request].as_mut()
+                if self.is_of(instance, module)
+                    && is_not_ready(instance)
+                    && let Some(request) = self.requests[instance.request as usize].as_mut()
                 {
-                    request.resolved.retain(|(id, _)| *id != module.id);
+                    let keys = &self.keys;
+                    request.resolved.retain(|key| keys[*key as usize].id != module.id);
                 }
             }
         }
+    }
+
+    /// Whether an instance is in the module's file.
+    fn is_of(&self, instance: &Instance, module: &Module) -> bool {
+        self.paths[instance.file as usize].0 == module.id
+    }
+
+    /// The path of an instance's object.
+    #[must_use]
+    pub fn object_of(&self, instance: &Instance) -> &Path {
+        &self.paths[instance.file as usize].1
+    }
+
+    /// The number of a module and of its file; given where there is none yet.
+    pub(super) fn key_of(&mut self, module: usize) -> ModuleKey {
+        let module = &self.modules[module];
+        let known = self.keys.iter().position(|key| (key.id, key.bias) == (module.id, module.bias));
+        let key = known.unwrap_or_else(|| {
+            let known = self.paths.iter().position(|(id, _)| *id == module.id);
+            let file = known.unwrap_or_else(|| {
+                self.paths.push((module.id, module.path.clone().into_boxed_path()));
+                self.paths.len() - 1
+            });
+            self.keys.push(Key { id: module.id, bias: module.bias, file: file as u32 });
+            self.keys.len() - 1
+        });
+        key as ModuleKey
     }
 
     /// Brings the registry in line with what is loaded: forgets what was unmapped, finds places in
@@ -173,7 +251,7 @@ impl Registry {
     /// The number of the request made from this struct.
     #[must_use]
     pub fn find_struct(&self, up: *mut CUprobe) -> Option<usize> {
-        self.by_struct.get(&(up as usize)).copied()
+        self.by_struct.get(&(up as usize)).map(|number| *number as usize)
     }
 
     /// Takes a request out: its places are restored, no new hit finds it. Returns its consumers, which
@@ -188,14 +266,16 @@ impl Registry {
         let mut restore = Vec::new();
         for request in requests {
             let Some(gone) = self.requests.get_mut(*request).and_then(Option::take) else { continue };
-            if let Maker::Api(api) = gone.maker
+            if let Maker::Api(api, _) = &gone.maker
                 && let Some(up) = api.up()
             {
                 self.by_struct.remove(&(up as usize));
             }
-            for number in gone.instances {
-                let Some(instance) = self.instances[number].take() else { continue };
-                self.by_place.remove(&(*request, instance.file, instance.offset.0));
+            if !self.dropped.is_empty() {
+                self.dropped.retain(|dropped| dropped.request != *request);
+            }
+            for number in &gone.instances {
+                let Some(instance) = self.instances[*number as usize].take() else { continue };
                 instance.consumer().alive.store(false, SeqCst);
                 for point in &instance.points {
                     self.detach(point, instance.consumer);
@@ -204,7 +284,7 @@ impl Registry {
                 consumers.push(instance.consumer);
             }
         }
-        // Those who register and unregister for ever don't make us grow.
+        // Those who register and unregister for ever don't make us grow; see `compact` too.
         self.requests.truncate(self.requests.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         self.instances.truncate(self.instances.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         // Nothing is unmapped, and something else mapped there, between the look and the write.
@@ -218,14 +298,20 @@ impl Registry {
             self.retirement.retire(std::ptr::null_mut(), consumer.cast_mut());
         }
         self.retirement.reclaim();
+        if consumers.len() >= RELEASE_AFTER {
+            self.requests.shrink_to_fit();
+            self.instances.shrink_to_fit();
+            self.by_struct.shrink_to_fit();
+            self.release_files();
+        }
     }
 
     /// Switches a request on or off. Its counts stay.
     pub fn enable(&mut self, request: usize, on: bool) {
         let Some(Some(found)) = self.requests.get(request) else { return };
         let mut points = Vec::new();
-        for number in found.instances.clone() {
-            let Some(instance) = self.instances[number].as_mut() else { continue };
+        for number in &found.instances {
+            let Some(instance) = self.instances[*number as usize].as_mut() else { continue };
             instance.enabled = on;
             let crashed = instance.consumer().crash_signal.load(Acquire) != 0;
             instance.consumer().alive.store(on && !crashed, SeqCst);
@@ -233,7 +319,7 @@ impl Registry {
         }
         with_objects_held(|| self.settle(&points));
         let instances = self.requests[request].iter().flat_map(|request| &request.instances);
-        for instance in instances.filter_map(|number| self.instances[*number].as_ref()) {
+        for instance in instances.filter_map(|number| self.instances[*number as usize].as_ref()) {
             publish_address(instance);
         }
         self.retirement.reclaim();
@@ -262,7 +348,7 @@ impl Registry {
             refused.extend(ready.drain(..).map(|(point, _)| (point.at, Refusal::TextNotWritable { errno })));
         }
         for (point, run) in &ready {
-            let consumer = Consumer::new(Role::Internal(*run), String::new(), String::new());
+            let consumer = Consumer::new(Role::Internal(*run));
             consumer.alive.store(true, Relaxed);
             self.attach(point, Box::leak(Box::new(consumer)));
         }
@@ -293,7 +379,7 @@ impl Registry {
             let before = instance.points.len();
             instance.points.retain(|point| gone.binary_search(&point.at).is_err());
             if instance.points.len() < before && instance.points.is_empty() {
-                instance.refusal = Some(Refusal::NoSigreturn);
+                instance.refusal = Some(Box::new(Refusal::NoSigreturn));
                 instance.is_idle = true;
                 places += 1;
             }
@@ -303,25 +389,38 @@ impl Registry {
 
     /// The parsed file of a module; parsed once.
     pub fn file(&mut self, module: &Module) -> Result<Rc<ElfFile>, Refusal> {
-        use crate::elf::FileSource;
-        self.files
-            .entry(module.id)
-            .or_insert_with(|| {
-                let unreadable = || Refusal::BadObject {
-                    path: module.path.display().to_string(),
-                    why: "can't be read".to_owned(),
-                };
-                let link = std::path::Path::new("/proc/self/exe");
-                let linked = if module.is_exe { crate::probe::MappedFiles.open(link) } else { None };
-                let bytes = linked.or_else(|| crate::probe::MappedFiles.open(&module.path));
-                let bytes = bytes.ok_or_else(unreadable)?;
-                if bytes.id() != module.id {
-                    return Err(unreadable());
-                }
-                ElfFile::parse(&module.path, bytes).map(Rc::new).map_err(|e| e.refusal(&module.path))
-            })
-            .clone()
+        parsed(&mut self.files, module)
     }
+}
+
+/// The parsed files, by their identity.
+pub(super) type Files = FixedHashMap<FileId, Result<Rc<ElfFile>, Refusal>>;
+
+/// The parsed file of a module; parsed once.
+pub(super) fn parsed(files: &mut Files, module: &Module) -> Result<Rc<ElfFile>, Refusal> {
+    use crate::elf::FileSource;
+    files
+        .entry(module.id)
+        .or_insert_with(|| {
+            let unreadable = || Refusal::BadObject {
+                path: module.path.display().to_string(),
+                why: "can't be read".to_owned(),
+            };
+            let link = Path::new("/proc/self/exe");
+            let linked = if module.is_exe { crate::probe::MappedFiles.open(link) } else { None };
+            let bytes = linked.or_else(|| crate::probe::MappedFiles.open(&module.path));
+            let bytes = bytes.ok_or_else(unreadable)?;
+            if bytes.id() != module.id {
+                return Err(unreadable());
+            }
+            ElfFile::parse(&module.path, bytes).map(Rc::new).map_err(|e| e.refusal(&module.path))
+        })
+        .clone()
+}
+
+/// Whether it waits for its object's relocation.
+fn is_not_ready(instance: &Instance) -> bool {
+    instance.refusal.as_deref() == Some(&Refusal::IfuncNotReady)
 }
 
 impl Default for Registry {
@@ -335,28 +434,32 @@ impl Registry {
     #[must_use]
     pub fn consumers_of(&self, request: usize) -> Vec<*const Consumer> {
         let Some(Some(found)) = self.requests.get(request) else { return Vec::new() };
-        found.instances.iter().filter_map(|i| self.instances[*i].as_ref()).map(|i| i.consumer).collect()
+        found
+            .instances
+            .iter()
+            .filter_map(|i| self.instances[*i as usize].as_ref())
+            .map(|i| i.consumer)
+            .collect()
     }
 
-    /// A runtime address as object and file offset.
+    /// Looks which objects are loaded: before [`Registry::label_of`].
+    pub fn list_anew(&mut self) {
+        self.modules = list_modules(&self.modules);
+        frames::publish(&self.modules);
+    }
+
+    /// A runtime address as object and file offset, as the objects were listed last.
     ///
     /// # Errors
     /// [`Refusal::NotExecutable`] outside every object, [`Refusal::BadObject`].
-    pub fn place_of(&mut self, at: u64) -> Result<Place, Refusal> {
+    pub fn label_of(&mut self, at: u64) -> Result<Label, Refusal> {
         use crate::addr::RuntimeAddr;
-        use crate::place::{ObjectPattern, Target};
-        self.modules = list_modules(&self.modules);
-        frames::publish(&self.modules);
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let module = module.ok_or(Refusal::NotExecutable { offset: at })?;
         let file = self.file(&module)?;
         let offset =
             file.offset_of(RuntimeAddr(at).link(module.bias)).ok_or(Refusal::NotExecutable { offset: at })?;
-        let object = if module.is_exe {
-            ObjectPattern::Exe
-        } else {
-            ObjectPattern::Path(module.path.display().to_string())
-        };
-        Ok(Place { object, target: Target::FileOffset(offset.0) })
+        let path = module.path.display().to_string();
+        Ok(Label::new((!module.is_exe).then_some(&path), None, offset.0))
     }
 }

@@ -1,5 +1,6 @@
 //! `uprobe_replace`: a function's calls go elsewhere, and the function itself stays callable.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
 use crate::addr::RuntimeAddr;
@@ -8,7 +9,7 @@ use crate::hit::consumer::Role;
 use crate::hit::point::ProbePoint;
 use crate::hit::slots;
 use crate::insn::{Emulation, JumpTarget, Way};
-use crate::place::Place;
+use crate::place::Label;
 use crate::probe::api::ApiProbe;
 use crate::probe::instance::{Maker, Request};
 use crate::probe::registry::Registry;
@@ -19,7 +20,7 @@ type Errno = i32;
 impl Request {
     /// Whether it is a replacement that is on.
     pub(super) fn is_settled_replacement(&self) -> bool {
-        matches!(self.maker, Maker::Api(ApiProbe::Replace(to)) if to != 0) && !self.instances.is_empty()
+        matches!(self.maker, Maker::Api(ApiProbe::Replace(to), _) if to != 0) && !self.instances.is_empty()
     }
 }
 
@@ -33,13 +34,12 @@ impl Registry {
     /// what `ready` returns.
     pub fn replace(
         &mut self,
-        place: Place,
-        name: String,
+        label: Label,
         to: u64,
         ready: impl FnOnce(u64) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         self.forget_lost_replacements();
-        let number = self.register_replacement(place, name, to);
+        let number = self.register_replacement(label, to);
         let done = self.try_replace(number, ready);
         if done.is_err() {
             self.take_out(number);
@@ -51,20 +51,18 @@ impl Registry {
     ///
     /// # Errors
     /// As for any probe; -EINVAL where it isn't replaced.
-    pub fn end_replacement(&mut self, place: Place, name: String) -> Result<(), Errno> {
+    pub fn end_replacement(&mut self, label: Label) -> Result<(), Errno> {
         self.forget_lost_replacements();
         // Finds the point as the replacement did, and is never on.
-        let number = self.register_replacement(place, name, 0);
+        let number = self.register_replacement(label, 0);
         let found = self.only_point(number).map(|point| self.replacement_at(point, number));
         self.take_out(number);
         self.take_out(found?.ok_or(-libc::EINVAL)?);
         Ok(())
     }
 
-    fn register_replacement(&mut self, place: Place, name: String, to: u64) -> usize {
-        let number = self.requests.len();
-        self.register(vec![(place, name.clone(), name, Maker::Api(ApiProbe::Replace(to)))]);
-        number
+    fn register_replacement(&mut self, label: Label, to: u64) -> usize {
+        self.register(vec![Maker::Api(ApiProbe::Replace(to), Arc::new(label))]).start
     }
 
     fn try_replace(
@@ -85,7 +83,7 @@ impl Registry {
     fn only_point(&self, number: usize) -> Result<&'static ProbePoint, Errno> {
         let request = self.requests[number].as_ref().ok_or(-libc::ENOENT)?;
         let instances: Vec<_> =
-            request.instances.iter().filter_map(|id| self.instances[*id].as_ref()).collect();
+            request.instances.iter().filter_map(|id| self.instances[*id as usize].as_ref()).collect();
         let refusal = instances.iter().find_map(|instance| instance.refusal.as_ref());
         if let Some(refusal) = refusal.or(request.refusal.as_ref()) {
             return Err(refusal.errno());
@@ -103,8 +101,8 @@ impl Registry {
 
     /// The request, other than `but`, that replaces what is at `point`.
     fn replacement_at(&self, point: &'static ProbePoint, but: usize) -> Option<usize> {
-        let is_here = |id: &usize| {
-            let instance = self.instances[*id].as_ref();
+        let is_here = |id: &u32| {
+            let instance = self.instances[*id as usize].as_ref();
             instance.is_some_and(|instance| instance.points.iter().any(|other| std::ptr::eq(*other, point)))
         };
         self.requests.iter().enumerate().position(|(number, request)| {
@@ -117,7 +115,7 @@ impl Registry {
     fn forget_lost_replacements(&mut self) {
         let is_lost = |request: &Request| {
             let points =
-                |id: &usize| self.instances[*id].as_ref().map_or(0, |instance| instance.points.len());
+                |id: &u32| self.instances[*id as usize].as_ref().map_or(0, |instance| instance.points.len());
             request.is_settled_replacement() && request.instances.iter().map(points).sum::<usize>() == 0
         };
         let requests = self.requests.iter().enumerate();

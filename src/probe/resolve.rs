@@ -1,18 +1,24 @@
 //! From requests to instances: which places each loaded object has for each request.
 
 use std::ffi::CString;
+use std::hash::{BuildHasher, BuildHasherDefault};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
 use crate::addr::RuntimeAddr;
+use crate::config::ProbeSpec;
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::point::ProbePoint;
+use crate::few::Few;
+use crate::hit::point::{self, ProbePoint};
 use crate::place::{ObjectPattern, Target};
 use crate::probe::consumers;
-use crate::probe::instance::{Instance, Maker, Request};
+use crate::probe::instance::{Instance, Maker, ModuleKey, Request, Symbol};
 use crate::probe::modules::{MappedFiles, Module};
-use crate::probe::registry::Registry;
-use crate::sys;
+use crate::probe::optimize::detours_of;
+use crate::probe::registry::{Dropped, Registry};
+use crate::sys::{self, FixedHashMap, FixedHasher};
 
 impl Registry {
     /// Resolves every request in every object it was not resolved in yet.
@@ -42,29 +48,35 @@ impl Registry {
 
     /// Whether it looks for no further place: a replacement has one, and its object was not unloaded since.
     fn is_over(&self, request: &Request) -> bool {
-        let is_on = |id: &usize| self.instances[*id].as_ref().is_some_and(|instance| instance.enabled);
+        let is_on = |id: &u32| self.instances[*id as usize].as_ref().is_some_and(|instance| instance.enabled);
         request.is_settled_replacement() && request.instances.iter().any(is_on)
     }
 
     fn note_missing_object(&mut self, number: usize) {
         let Some(request) = self.requests[number].as_mut() else { return };
         if request.resolved.is_empty() && request.refusal.is_none() {
-            let object = object_text(&request.place.object);
-            request.refusal = Some(Refusal::ObjectNotLoaded { object });
+            let object = object_text(&request.maker.place().object);
+            request.refusal = Some(Box::new(Refusal::ObjectNotLoaded { object }));
         }
     }
 
     fn resolve_in(&mut self, number: usize, index: usize) {
-        let module = self.modules[index].clone();
+        let key = self.key_of(index);
         let Some(request) = self.requests[number].as_ref() else { return };
-        let key = (module.id, module.bias.0);
-        if request.refusal.as_ref().is_some_and(|r| !r.is_pending() && !matches!(r, Refusal::NoSymbol { .. }))
+        let is_final =
+            |refusal: &Refusal| !refusal.is_pending() && !matches!(refusal, Refusal::NoSymbol { .. });
+        if request.refusal.as_ref().is_some_and(|refusal| is_final(refusal))
             || request.resolved.contains(&key)
             || self.is_over(request)
         {
             return;
         }
-        let place = request.place.clone();
+        let place = request.maker.place();
+        if let (ObjectPattern::Exe, false) = (&place.object, self.modules[index].is_exe) {
+            return;
+        }
+        let place = place.into_owned();
+        let module = Rc::clone(&self.modules[index]);
         if !self.is_meant(&place.object, &module) {
             return;
         }
@@ -77,32 +89,53 @@ impl Registry {
         match found {
             Ok((file, found)) => {
                 request.refusal = None;
+                let known = self.places_of(number, key);
+                self.instances.reserve(found.len());
+                point::reserve(found.len());
                 for (at, resolved) in found.iter().enumerate() {
-                    self.place_instance(number, &module, &file, resolved, at, found.len());
+                    let known = known.get(&resolved.offset.0).copied();
+                    self.place_instance(number, key, &module, &file, resolved, at, found.len(), known);
                 }
             }
             // With a pattern for objects, one that lacks the symbol is nothing to report.
             Err(refusal) => {
                 if request.instances.is_empty() {
-                    request.refusal = Some(refusal);
+                    request.refusal = Some(Box::new(refusal));
                 }
             }
         }
     }
 
+    /// The instances that a request has in a file already, by offset: it was loaded before, or is elsewhere too.
+    fn places_of(&self, number: usize, key: ModuleKey) -> FixedHashMap<u64, usize> {
+        let file = self.keys[key as usize].file;
+        let instances = self.requests[number].iter().flat_map(|request| &request.instances);
+        let mut known: FixedHashMap<u64, usize> = instances
+            .filter_map(|id| Some((*id, self.instances[*id as usize].as_ref()?)))
+            .filter(|(_, instance)| instance.file == file)
+            .map(|(id, instance)| (instance.offset.0, id as usize))
+            .collect();
+        let dropped = self.dropped.iter().filter(|dropped| (dropped.request, dropped.file) == (number, file));
+        known.extend(dropped.map(|dropped| (dropped.offset, dropped.other)));
+        known
+    }
+
     /// Finds or makes the instance for one place, and records where it is in memory.
+    #[expect(clippy::too_many_arguments, reason = "one call")]
     fn place_instance(
         &mut self,
         number: usize,
+        key: ModuleKey,
         module: &Module,
         file: &ElfFile,
         resolved: &Resolved,
         index: usize,
         of: usize,
+        known: Option<usize>,
     ) {
-        let known = self.by_place.get(&(number, module.id, resolved.offset.0)).copied();
-        let instance = known.unwrap_or_else(|| self.make_instance(number, module, file, resolved, index, of));
-        if self.instances[instance].as_ref().is_some_and(|made| made.is_idle) {
+        let instance =
+            known.unwrap_or_else(|| self.make_instance(number, key, module, file, resolved, index, of));
+        if self.instances[instance].as_ref().is_none_or(|made| made.is_idle) {
             return;
         }
         let at = resolved.link.at(module.bias);
@@ -114,7 +147,7 @@ impl Registry {
             self.prepare(module, file, resolved)
         };
         if let Ok(point) = point
-            && self.is_there_already(number, instance, point)
+            && self.is_there_already(number, instance, resolved.ifunc, point)
         {
             return;
         }
@@ -122,32 +155,43 @@ impl Registry {
         match point {
             Ok(point) => {
                 instance.refusal = None;
+                instance.is_chosen |= resolved.ifunc;
                 if !instance.points.iter().any(|p| std::ptr::eq(*p, point)) {
                     instance.points.push(point);
                 }
             }
-            Err(refusal) => instance.refusal = Some(refusal),
+            Err(refusal) => instance.refusal = Some(Box::new(refusal)),
         }
     }
 
     /// Whether another instance of the request is at this point: a pattern that names an IFUNC and what it
     /// chose means one place, and this instance is dropped.
-    fn is_there_already(&mut self, number: usize, new: usize, point: &'static ProbePoint) -> bool {
-        let other = *self.by_address.entry((number, point.at)).or_insert(new);
-        let is_other = other != new
-            && self.instances[other]
-                .as_ref()
-                .is_some_and(|other| other.points.iter().any(|p| std::ptr::eq(*p, point)));
-        if !is_other {
-            self.by_address.insert((number, point.at), new);
+    fn is_there_already(
+        &mut self,
+        number: usize,
+        new: usize,
+        is_chosen: bool,
+        point: &'static ProbePoint,
+    ) -> bool {
+        let Some(request) = self.requests[number].as_ref() else { return false };
+        if request.instances.len() < 2 || !(is_chosen || request.has_chosen) {
+            self.requests[number].as_mut().expect("just seen").has_chosen |= is_chosen;
             return false;
         }
+        let other = request.instances.iter().map(|id| *id as usize).find(|other| {
+            *other != new
+                && self.instances[*other].as_ref().is_some_and(|other| {
+                    (is_chosen || other.is_chosen) && other.points.iter().any(|p| std::ptr::eq(*p, point))
+                })
+        });
+        let request = self.requests[number].as_mut().expect("just seen");
+        request.has_chosen |= is_chosen;
+        let Some(other) = other else { return false };
+        request.instances.retain(|id| *id as usize != new);
         // Its consumer was never attached, and counts nothing.
         if let Some(dropped) = self.instances[new].take() {
-            self.by_place.insert((number, dropped.file, dropped.offset.0), other);
-        }
-        if let Some(request) = self.requests[number].as_mut() {
-            request.instances.retain(|id| *id != new);
+            let (file, offset) = (dropped.file, dropped.offset.0);
+            self.dropped.push(Dropped { request: number, file, offset, other });
         }
         true
     }
@@ -170,86 +214,89 @@ impl Registry {
     }
 
     /// Makes the instance and its consumer, not alive yet.
+    #[expect(clippy::too_many_arguments, reason = "one call")]
     fn make_instance(
         &mut self,
         number: usize,
+        key: ModuleKey,
         module: &Module,
         file: &ElfFile,
         resolved: &Resolved,
         index: usize,
         of: usize,
     ) -> usize {
-        let request = self.requests[number].as_ref().expect("resolving it");
-        let name = instance_name(request, resolved, index, of);
-        let name = self.unique_name(name, number);
-        let retirement = &mut self.retirement;
         let request = self.requests[number].as_mut().expect("resolving it");
-        let at = request.at.clone();
-        let (made, enabled) = match &request.maker {
-            Maker::Spec(spec, plugins) => {
-                let made = consumers::of_spec(spec, plugins, module, file, resolved, &name, &at);
-                (made.map(consumers::keep), spec.enabled)
+        let file_number = self.keys[key as usize].file;
+        let name = match &request.maker {
+            Maker::Spec(spec) => {
+                let name = instance_name(&spec.probe, request.instances.len(), resolved, index, of);
+                unique_name(&mut self.names, name)
             }
-            Maker::Api(api) => {
-                let made = consumers::of_api(*api, || retirement.take_cells(), file, resolved, &name, &at);
-                (made.map(|made| Box::into_raw(Box::new(made)).cast_const()), api.starts_enabled())
+            Maker::Api(..) => String::new(),
+        };
+        let retirement = &mut self.retirement;
+        let (made, enabled, symbol) = match &mut request.maker {
+            Maker::Spec(spec) => {
+                let made = consumers::of_spec(spec, key, module, file, resolved, &name);
+                let symbol = resolved
+                    .symbol
+                    .as_deref()
+                    .map(|symbol| Box::new(Symbol { name: symbol.into(), offset: resolved.symbol_offset }));
+                (made.map(consumers::keep), spec.probe.enabled, symbol)
+            }
+            Maker::Api(api, label) => {
+                let label = Arc::clone(label);
+                let made = consumers::of_api(*api, label, || retirement.take_cells(), file, resolved);
+                let made = made.map(|made| Box::into_raw(Box::new(made)).cast_const());
+                (made, api.starts_enabled(), None)
             }
         };
         let (consumer, refusal) = match made {
             Ok(consumer) => (consumer, None),
-            Err(refusal) => (consumers::idle(&request.maker, &name, &at), Some(refusal)),
+            Err(refusal) => (consumers::idle(&request.maker, &name), Some(Box::new(refusal))),
         };
         let instance = Instance {
-            request: number,
-            name,
-            file: module.id,
-            object: module.path.display().to_string(),
-            symbol: resolved.symbol.clone(),
-            symbol_offset: resolved.symbol_offset,
-            link: resolved.link,
+            request: number as u32,
+            file: file_number,
             offset: resolved.offset,
             consumer,
+            points: Few::None,
             is_idle: refusal.is_some(),
-            enabled,
-            points: Vec::new(),
             refusal,
+            symbol,
+            enabled,
+            is_chosen: false,
         };
         let id = self.instances.len();
-        self.by_place.insert((number, module.id, resolved.offset.0), id);
+        request.instances.push(id as u32);
         self.instances.push(Some(instance));
-        self.requests[number].as_mut().expect("resolving it").instances.push(id);
         id
     }
+}
 
-    fn unique_name(&mut self, name: String, request: usize) -> String {
-        if !matches!(self.requests[request].as_ref().map(|r| &r.maker), Some(Maker::Spec(..))) {
-            return name;
-        }
-        let count = self.next_name.entry(name.clone()).or_insert(0);
-        *count += 1;
-        if *count == 1 { name } else { format!("{name}_{}", *count - 1) }
-    }
+/// The name, or, where there is one of that name already, the name with a number.
+fn unique_name(names: &mut FixedHashMap<u64, u32>, name: String) -> String {
+    // Where two had the same hash, one would have a number without need.
+    let count = names.entry(BuildHasherDefault::<FixedHasher>::default().hash_one(&name)).or_insert(0);
+    *count += 1;
+    if *count == 1 { name } else { format!("{name}_{}", *count - 1) }
 }
 
 /// perf's convention: a probe with one place has its own name, the places of a pattern have their
 /// functions' names, or the user's with a number.
-fn instance_name(request: &Request, resolved: &Resolved, index: usize, of: usize) -> String {
-    let is_default = match &request.maker {
-        Maker::Spec(spec, _) => spec.name_is_default,
-        Maker::Api(_) => false,
-    };
+fn instance_name(spec: &ProbeSpec, before: usize, resolved: &Resolved, index: usize, of: usize) -> String {
     let is_pattern = !matches!(
-        &request.place.target,
+        &spec.place.target,
         Target::Symbol { pattern: crate::place::SymbolPattern::Exact(_), .. } | Target::FileOffset(_)
     );
-    match (&resolved.symbol, is_default && is_pattern) {
+    match (&resolved.symbol, spec.name_is_default && is_pattern) {
         (Some(symbol), true) if resolved.symbol_offset == 0 => symbol.clone(),
         (Some(symbol), true) => format!("{symbol}_{:#x}", resolved.symbol_offset),
-        _ if of > 1 || !request.instances.is_empty() => {
-            let n = request.instances.len().max(index);
-            if n == 0 { request.name.clone() } else { format!("{}_{n}", request.name) }
+        _ if of > 1 || before > 0 => {
+            let n = before.max(index);
+            if n == 0 { spec.name.clone() } else { format!("{}_{n}", spec.name) }
         }
-        _ => request.name.clone(),
+        _ => spec.name.clone(),
     }
 }
 
@@ -262,26 +309,30 @@ fn object_text(pattern: &ObjectPattern) -> String {
 
 impl Registry {
     /// Instances whose object is not mapped any more are pending again.
-    pub(super) fn forget_unmapped(&mut self, now: &[Module]) {
-        let gone: Vec<Module> = self
-            .modules
-            .iter()
-            .filter(|old| !now.iter().any(|new| new.id == old.id && new.bias == old.bias))
-            .cloned()
+    pub(super) fn forget_unmapped(&mut self, now: &[Rc<Module>]) {
+        let gone: Vec<usize> = (0..self.modules.len())
+            .filter(|index| {
+                let old = &self.modules[*index];
+                !now.iter().any(|new| new.id == old.id && new.bias == old.bias)
+            })
             .collect();
-        for module in gone {
+        for index in gone {
+            let module = Rc::clone(&self.modules[index]);
             let lost = |at: u64| module.contains(RuntimeAddr(at));
-            for point in crate::hit::point::all().filter(|point| lost(point.at)) {
+            for point in point::all().filter(|point| lost(point.at)) {
                 // Unmapped: nothing to restore, and nothing of ours traps there any more.
                 point.armed.store(false, Release);
                 point.gone.store(true, Release);
                 let list = point.consumers.swap(std::ptr::null_mut(), AcqRel);
+                for detour in detours_of(point) {
+                    detour.sole.store(std::ptr::null_mut(), SeqCst);
+                }
                 self.retirement.retire(list, std::ptr::null_mut());
             }
             for instance in self.instances.iter_mut().flatten() {
                 instance.points.retain(|point| !lost(point.at));
             }
-            let key = (module.id, module.bias.0);
+            let key = self.key_of(index);
             for request in self.requests.iter_mut().flatten() {
                 request.resolved.retain(|resolved| *resolved != key);
             }

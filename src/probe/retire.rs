@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::counters::Counters;
-use crate::hit::thread::{self, ThreadState};
+use crate::hit::protocol::grace;
+use crate::hit::thread::{self, StepRecord, ThreadState};
 use crate::hit::{barrier, cells};
 use crate::sys;
 
@@ -52,10 +53,8 @@ impl Retirement {
             return;
         }
         barrier::heavy();
-        let hits: Hits = thread::all()
-            .map(|state| (state, state.sequence.load(Acquire)))
-            .filter(|(_, sequence)| !sequence.is_multiple_of(2))
-            .collect();
+        let hits: Hits =
+            thread::all().filter_map(|state| Some((state, grace::under_way(&state.sequence)?))).collect();
         for retired in self.retired.iter_mut().filter(|retired| retired.hits.is_none()) {
             retired.hits = Some(Rc::clone(&hits));
         }
@@ -66,15 +65,43 @@ impl Retirement {
         self.free_unread();
         // Those whose last call came back a moment ago.
         self.free_unread();
+        if self.retired.capacity() > 1024 && self.retired.is_empty() {
+            self.retired = Vec::new();
+        }
     }
 
     fn free_unread(&mut self) {
         self.look_for_hits();
         let Self { retired, cells } = self;
+        // Many have the same hits: the last answer will do, as long as it is "none any more".
+        let mut over: Option<Hits> = None;
+        let mut is_over = |hits: &Option<Hits>| {
+            let Some(hits) = hits else { return true };
+            if over.as_ref().is_some_and(|known| Rc::ptr_eq(known, hits)) {
+                return true;
+            }
+            let is = hits.iter().all(|(state, seen)| grace::is_over(&state.sequence, *seen));
+            if is {
+                over = Some(Rc::clone(hits));
+            }
+            is
+        };
+        let done: Vec<bool> = retired.iter().map(|retired| is_over(&retired.hits)).collect();
+        // After that: a hit that is over has left its step behind.
+        let steps: Vec<*mut ConsumerList> = thread::all().flat_map(steps_of).collect();
+        // One that was called directly is in no hit that counts in a sequence.
+        let running: Vec<*mut Consumer> = thread::all()
+            .map(|state| state.run().consumer())
+            .filter(|consumer| !consumer.is_null())
+            .collect();
+        let mut done = done.into_iter();
         retired.retain_mut(|retired| {
-            let hits = retired.hits.as_deref().unwrap_or_default();
-            let is_read = hits.iter().any(|(state, sequence)| state.sequence.load(Acquire) == *sequence)
-                || thread::all().any(|state| holds_in_step(state, retired.list));
+            // Without a list the consumer was in one that is retired too; steps hold lists, not consumers,
+            // and a dead consumer in a held list is looked at: any step at all keeps it.
+            let is_stepping =
+                if retired.list.is_null() { !steps.is_empty() } else { steps.contains(&retired.list) };
+            let is_running = running.contains(&retired.consumer);
+            let is_read = !done.next().unwrap_or(false) || is_stepping || is_running;
             if is_read {
                 return true;
             }
@@ -91,7 +118,7 @@ impl Retirement {
                 }
                 if !retired.consumer.is_null() {
                     if (*retired.consumer).follows_calls() {
-                        cells.extend((*retired.consumer).counters.free_return_cells());
+                        cells.extend((&*retired.consumer).counters.free_return_cells());
                     }
                     drop(Box::from_raw(retired.consumer));
                 }
@@ -108,13 +135,10 @@ fn has_calls_under_way(consumer: *const Consumer) -> bool {
     unsafe { consumer.as_ref() }.is_some_and(|consumer| consumer.outstanding() != 0)
 }
 
-fn holds_in_step(state: &ThreadState, list: *mut ConsumerList) -> bool {
-    // Without a list the consumer was in one that is retired too; steps hold lists, not consumers,
-    // and a dead consumer in a held list is looked at: any step at all keeps it.
-    state
-        .steps
-        .iter()
-        .any(|step| step.slot.load(SeqCst) != 0 && (list.is_null() || step.consumers.load(Acquire) == list))
+/// What the displaced instructions hold that the thread of `state` has between their two traps.
+fn steps_of(state: &'static ThreadState) -> impl Iterator<Item = *mut ConsumerList> {
+    let is_taken = |step: &&StepRecord| step.slot.load(SeqCst) != 0;
+    state.steps.iter().filter(is_taken).map(|step| step.consumers.load(Acquire))
 }
 
 /// Whether the thread of `state` waits, itself or through others that wait in their handlers, for the
@@ -128,7 +152,7 @@ fn leads_to(state: &ThreadState, consumer: *mut Consumer) -> bool {
             return awaited == consumer;
         }
         let holder = thread::all()
-            .find(|other| other.running.load(SeqCst) == awaited && !other.waiting_for.load(SeqCst).is_null());
+            .find(|other| other.run().consumer() == awaited && !other.waiting_for.load(SeqCst).is_null());
         let Some(holder) = holder else { return false };
         awaited = holder.waiting_for.load(SeqCst);
     }
@@ -150,7 +174,7 @@ pub fn wait_until_idle(consumers: &[*const Consumer]) {
 
 fn wait_for(consumer: *const Consumer) {
     let me = thread::current();
-    let mine = me.map_or(std::ptr::null_mut(), |me| me.running.load(Relaxed));
+    let mine = me.map_or(std::ptr::null_mut(), |me| me.run().consumer());
     if let Some(me) = me {
         me.waiting_for.store(consumer.cast_mut(), SeqCst);
     }
@@ -159,9 +183,7 @@ fn wait_for(consumer: *const Consumer) {
             continue;
         }
         let mut rounds = 0_u32;
-        while state.running.load(Acquire).cast_const() == consumer
-            || state.missing.load(Acquire).cast_const() == consumer
-        {
+        while state.run().consumer().cast_const() == consumer || grace::runs(&state.missing, consumer) {
             let circle = !mine.is_null() && leads_to(state, mine);
             if circle
                 || (rounds > 1000 && !sys::thread_exists(crate::hit::process::pid(), state.tid.load(Relaxed)))

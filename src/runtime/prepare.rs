@@ -60,8 +60,8 @@ fn open_files(registry: &Registry) {
         return;
     }
     let is_logged = registry.requests.iter().flatten().any(|request| match &request.maker {
-        Maker::Spec(spec, _) => spec.actions.contains(&Action::Log),
-        Maker::Api(_) => false,
+        Maker::Spec(spec) => spec.probe.actions.contains(&Action::Log),
+        Maker::Api(..) => false,
     });
     if is_logged {
         output::prepare();

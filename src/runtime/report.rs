@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering::*;
 
-use crate::config::{Kind as ConfigKind, SummaryFormat};
+use crate::config::{Kind as ConfigKind, ProbeSpec, SummaryFormat};
 use crate::error::Refusal;
 use crate::hit::consumer::Consumer;
 use crate::hit::histogram::HistogramCounts;
@@ -68,8 +68,9 @@ fn can_have_memory(registry: &Registry) -> bool {
 #[must_use]
 pub fn has_hits() -> bool {
     lock::with_some_patience(|registry| {
-        let is_reported =
-            |number: usize| matches!(registry.requests[number], Some(Request { maker: Maker::Spec(..), .. }));
+        let is_reported = |number: u32| {
+            matches!(registry.requests[number as usize], Some(Request { maker: Maker::Spec(_), .. }))
+        };
         registry
             .instances
             .iter()
@@ -102,46 +103,53 @@ fn render(registry: &Registry, format: SummaryFormat) -> String {
 fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
     let mut all = Vec::new();
     for request in registry.requests.iter().flatten() {
-        let Maker::Spec(spec, _) = &request.maker else { continue };
+        let Maker::Spec(spec) = &request.maker else { continue };
+        let spec = &spec.probe;
         let kind = match spec.kind {
             ConfigKind::Entry => Kind::Entry,
             ConfigKind::Return => Kind::Return,
             ConfigKind::Call => Kind::Call,
         };
         let mut found: Vec<&Instance> =
-            request.instances.iter().filter_map(|i| registry.instances[*i].as_ref()).collect();
-        found.sort_by(|a, b| a.object.cmp(&b.object).then(a.offset.cmp(&b.offset)));
+            request.instances.iter().filter_map(|i| registry.instances[*i as usize].as_ref()).collect();
+        found.sort_by(|a, b| {
+            registry
+                .object_of(a)
+                .as_os_str()
+                .cmp(registry.object_of(b).as_os_str())
+                .then(a.offset.cmp(&b.offset))
+        });
         if found.is_empty() {
-            all.push(nowhere(request, kind));
+            all.push(nowhere(request, spec, kind));
         }
-        all.extend(found.into_iter().map(|instance| of_instance(registry, request, instance, kind)));
+        all.extend(found.into_iter().map(|instance| of_instance(registry, &spec.at, instance, kind)));
     }
     all
 }
 
 /// A probe without a place.
-fn nowhere(request: &Request, kind: Kind) -> ProbeSummary<'_> {
-    let mut probe = ProbeSummary::new(request.name.as_str(), request.at.as_str());
+fn nowhere<'a>(request: &Request, spec: &'a ProbeSpec, kind: Kind) -> ProbeSummary<'a> {
+    let mut probe = ProbeSummary::new(spec.name.as_str(), spec.at.as_str());
     probe.kind = kind;
-    let refusal = request.refusal.as_ref();
+    let refusal = request.refusal.as_deref();
     probe.state = if refusal.is_none_or(Refusal::is_pending) { State::Pending } else { State::Refused };
     probe.reason = refusal.map(|refusal| Cow::Owned(refusal.to_string()));
     probe
 }
 
 fn of_instance<'a>(
-    registry: &Registry,
-    request: &'a Request,
+    registry: &'a Registry,
+    at: &'a str,
     instance: &'a Instance,
     kind: Kind,
 ) -> ProbeSummary<'a> {
     let consumer: &Consumer = instance.consumer();
     let point = instance.points.first();
-    let mut probe = ProbeSummary::new(instance.name.as_str(), request.at.as_str());
+    let mut probe = ProbeSummary::new(consumer.name, at);
     probe.kind = kind;
-    probe.object = Some(Cow::Borrowed(instance.object.as_bytes()));
-    probe.symbol = instance.symbol.as_deref().map(Cow::Borrowed);
-    probe.offset = instance.symbol_offset;
+    probe.object = Some(Cow::Borrowed(registry.object_of(instance).as_os_str().as_bytes()));
+    probe.symbol = instance.symbol.as_ref().map(|symbol| Cow::Borrowed(&*symbol.name));
+    probe.offset = instance.symbol.as_ref().map_or(0, |symbol| symbol.offset);
     probe.file_offset = Some(instance.offset.0);
     probe.address = point.map(|point| point.at);
     probe.state = match instance.state() {

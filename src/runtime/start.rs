@@ -21,7 +21,7 @@ use crate::probe::{Maker, Registry, State, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
 use crate::runtime::{gates, plugins, prepare, report, timebase, trace_file, watch};
-use crate::sys::{self, reserve};
+use crate::sys::{self, MemoryUsage, reserve};
 use crate::trace::file::DEFAULT_SIZE;
 
 /// EX_CONFIG of sysexits.h: a config that can't be used, under UPROBE_STRICT.
@@ -473,17 +473,14 @@ fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
                 }
             }
         }
-        requests.push((
-            spec.place.clone(),
-            spec.at.clone(),
-            spec.name.clone(),
-            Maker::Spec(Box::new(spec), loaded),
-        ));
+        requests.push(Maker::spec(spec, loaded));
     }
+    let before = sys::memory_usage();
     let reported = lock::with(|registry| {
         registry.register(requests);
+        registry.release_files();
         reserve::provide(prepare::memory_for_report(registry));
-        report_refusals(registry, strictness)
+        report_refusals(registry, strictness, before)
     });
     match reported {
         Ok(any) => refused | any,
@@ -505,11 +502,12 @@ fn is_followed() -> bool {
     memchr::memmem::find(&maps, b"/libuprobe.so").is_some()
 }
 
-fn report_refusals(registry: &Registry, strictness: Strictness) -> bool {
+fn report_refusals(registry: &Registry, strictness: Strictness, before: MemoryUsage) -> bool {
     let mut any = false;
     let mut armed = 0;
     for request in registry.requests.iter().flatten() {
-        let Maker::Spec(spec, _) = &request.maker else { continue };
+        let Maker::Spec(spec) = &request.maker else { continue };
+        let spec = &spec.probe;
         let mut complain = |refusal: &Refusal| {
             if matches!(refusal, Refusal::NotYet { .. }) {
                 any = true;
@@ -530,16 +528,19 @@ fn report_refusals(registry: &Registry, strictness: Strictness) -> bool {
             any |= !pending;
             say(level, &spec.origin.diagnostic(severity, refusal.to_string(), None).to_string());
         };
-        if let Some(refusal) = request.refusal.as_ref().filter(|_| request.instances.is_empty()) {
+        if let Some(refusal) = request.refusal.as_deref().filter(|_| request.instances.is_empty()) {
             complain(refusal);
         }
         // Of a pattern's many places a few are always refused; strictness is about what was named.
         let is_pattern = request.instances.len() > 1;
-        for instance in request.instances.iter().filter_map(|i| registry.instances[*i].as_ref()) {
+        for instance in request.instances.iter().filter_map(|i| registry.instances[*i as usize].as_ref()) {
             armed += usize::from(instance.state() == State::Armed);
-            match &instance.refusal {
+            match instance.refusal.as_deref() {
                 Some(refusal) if is_pattern => {
-                    let text = format!("{}: {refusal}", instance.symbol.as_deref().unwrap_or(&instance.name));
+                    let text = format!(
+                        "{}: {refusal}",
+                        instance.symbol.as_ref().map_or(instance.consumer().name, |symbol| &symbol.name)
+                    );
                     say(
                         Level::Warn,
                         &spec.origin.diagnostic(config::Severity::Warning, text, None).to_string(),
@@ -550,6 +551,16 @@ fn report_refusals(registry: &Registry, strictness: Strictness) -> bool {
             }
         }
     }
-    say(Level::Info, &format!("{armed} places armed; {}", registry.detour_usage()));
+    let now = sys::memory_usage();
+    let each = |now: usize, before: usize| now.saturating_sub(before) / armed.max(1);
+    say(
+        Level::Info,
+        &format!(
+            "{armed} places armed; {} bytes of memory and {} of address space each; {}",
+            each(now.resident, before.resident),
+            each(now.mapped, before.mapped),
+            registry.detour_usage()
+        ),
+    );
     any
 }

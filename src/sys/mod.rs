@@ -3,6 +3,11 @@
 //! Nothing here goes through libc: its functions may be probed, are cancellation points, set
 //! errno, and take locks the program may hold. Everything is async-signal-safe.
 
+/// The processor's. `interleavings/` has a model's in its place.
+pub mod atomic {
+    pub use std::sync::atomic::*;
+}
+
 mod alloc;
 mod call;
 mod file;
@@ -11,10 +16,12 @@ mod map;
 pub mod reserve;
 mod string;
 mod tasks;
+mod usage;
 
-pub use alloc::Allocator;
+pub use alloc::{Allocator, trim};
 pub use call::*;
 pub use file::{Fd, FileId, Mapping, file_id, map_stack, read_whole, stat_raw, write_raw};
 pub use high::{descriptors_are_scarce, move_out_of_reach, with_more_descriptors};
-pub use map::FixedHashMap;
+pub use map::{FixedHashMap, FixedHasher};
 pub use tasks::{blocked_signals, main_thread_has_ended, thread_ids};
+pub use usage::{MemoryUsage, memory_usage};

@@ -14,12 +14,14 @@
 //! Nothing needs a usable rsp between entry and exit.
 
 #![expect(unsafe_code, reason = "runs code of its own making")]
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test uses its part")]
 
+mod caught;
 mod random;
 
 use std::sync::{Mutex, MutexGuard};
 
+pub use caught::Fault;
 pub use random::Random;
 
 use uprobe::regs::{Memory, Regs};

@@ -1,6 +1,7 @@
 //! Stretches of addresses, and the first of them where a jump may lead.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
 
 use crate::insn::TargetRange;
 
@@ -75,6 +76,7 @@ impl Stretches {
     /// The lowest fit inside `[low, high)`. `steps` counts down; at zero the search is given up.
     pub(super) fn first_fit(&self, wanted: &Wanted<'_>, low: u64, high: u64, steps: &mut u32) -> Fit {
         let mut from = low;
+        let mut walk = Walk { all: self, ahead: None };
         loop {
             let Some(target) = wanted.range.first_from(from + wanted.head) else { return Fit::None };
             let at = target - wanted.head;
@@ -85,12 +87,38 @@ impl Stretches {
                 return Fit::GivenUp(from);
             }
             *steps -= 1;
-            let Some((start, end)) = self.from(at) else { return Fit::None };
+            let Some((start, end)) = walk.from(at) else { return Fit::None };
             if start <= at && at + wanted.len <= end {
                 return Fit::At(at);
             }
             from = if start > at { start } else { end };
         }
+    }
+}
+
+/// Looks at stretches one after the other, upwards.
+struct Walk<'a> {
+    all: &'a Stretches,
+    /// The last one, and those behind it.
+    ahead: Option<((u64, u64), Range<'a, u64, u64>)>,
+}
+
+impl Walk<'_> {
+    /// As [`Stretches::from`]. What is sought is mostly one of the next: going there takes less than a search.
+    fn from(&mut self, at: u64) -> Option<(u64, u64)> {
+        const NEXT: usize = 8;
+        if let Some((last, rest)) = &mut self.ahead {
+            for _ in 0..NEXT {
+                if last.1 > at {
+                    return Some(*last);
+                }
+                let (start, end) = rest.next()?;
+                *last = (*start, *end);
+            }
+        }
+        let found = self.all.from(at)?;
+        self.ahead = Some((found, self.all.0.range(found.1..)));
+        Some(found)
     }
 }
 

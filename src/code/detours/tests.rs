@@ -212,7 +212,7 @@ fn what_is_queued_is_written() {
     let mut poker = Poker::new();
     for half in [0, 1] {
         for (index, (window, placed)) in all.iter().enumerate().filter(|(index, _)| index % 2 == half) {
-            space.queue(placed.at, bytes(index, window));
+            space.queue(placed.at, &bytes(index, window));
         }
         space.flush(&mut poker).expect("written");
     }

@@ -141,3 +141,27 @@ fn what_must_be_kept_of_a_call() {
         assert_eq!(call(args, &["r=$retval"], None, At::Return).most_entry_bytes(), bytes, "{args:?}");
     }
 }
+
+/// An entry argument that neither the filter nor an action wanted was not put away, and the values of the
+/// return then stood one too far in front in the record: the filter compared the string with 5.
+#[test]
+fn a_record_of_the_return_keeps_the_entry_in_front() {
+    let (world, mut later) = (World::new(), World::new());
+    later.regs.rax = 5;
+    let program = call(
+        &["unused=$arg1"],
+        &["n=$retval", "path=%si:string"],
+        Some("n == 5 && path == \"/etc/passwd\""),
+        At::Return,
+    );
+    let needs = program.needs(false, true, std::iter::empty());
+    assert!(!program.filters_at_entry() && needs.return_record);
+    let mut record = RecordBuf::new();
+    if needs.entry_record {
+        program.fetch(&world.input(), &mut record);
+    }
+    let kept = if needs.kept { record.as_bytes().to_vec() } else { Vec::new() };
+    record.restore(&kept);
+    program.fetch_return(&later.input(), &mut record);
+    assert!(program.accepts(&record, &later.input()));
+}

@@ -1,0 +1,67 @@
+//! Gives back the numbers of what was unregistered, where it lies before what is still there: else those who
+//! register and unregister for ever, while others stay, would make us grow.
+
+use crate::few::Few;
+use crate::probe::registry::Registry;
+
+/// Fewer numbers than this are not worth it.
+const LEAST: usize = 1024;
+
+impl Registry {
+    /// Renumbers requests and instances, in their order, where more than half of them are gone. Whoever
+    /// has the number of one must not use it afterwards.
+    pub fn compact(&mut self) {
+        let instances = self.instances.len();
+        if self.requests.len().max(instances) < self.compact_at {
+            return;
+        }
+        let live = self.requests.iter().flatten().count().max(self.instances.iter().flatten().count());
+        self.compact_at = (live * 2).max(LEAST);
+        if self.requests.len().max(instances) < self.compact_at {
+            return;
+        }
+        let (new_request, new_instance) = (numbers(&self.requests), numbers(&self.instances));
+        self.requests.retain(Option::is_some);
+        self.instances.retain(Option::is_some);
+        let request = |old: u32| new_request.get(old as usize).copied().flatten();
+        let instance = |old: u32| new_instance.get(old as usize).copied().flatten();
+        for request in self.requests.iter_mut().flatten() {
+            let mut renumbered = Few::None;
+            request.instances.iter().filter_map(|old| instance(*old)).for_each(|new| renumbered.push(new));
+            request.instances = renumbered;
+        }
+        for instance in self.instances.iter_mut().flatten() {
+            instance.request = request(instance.request).unwrap_or_default();
+        }
+        self.by_struct.retain(|_, number| request(*number).map(|new| *number = new).is_some());
+        self.dropped.retain_mut(|dropped| {
+            let (of, other) = (request(dropped.request as u32), instance(dropped.other as u32));
+            let Some((of, other)) = of.zip(other) else { return false };
+            (dropped.request, dropped.other) = (of as usize, other as usize);
+            true
+        });
+    }
+}
+
+/// The new number of each, if it is still there.
+fn numbers<T>(all: &[Option<T>]) -> Vec<Option<u32>> {
+    let mut next = 0;
+    let number = |there: &Option<T>| {
+        there.as_ref().map(|_| {
+            next += 1;
+            next - 1
+        })
+    };
+    all.iter().map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers;
+
+    #[test]
+    fn numbers_keep_their_order() {
+        let all = [Some('a'), None, Some('b'), None, None, Some('c')];
+        assert_eq!(numbers(&all), [Some(0), None, Some(1), None, None, Some(2)]);
+    }
+}
