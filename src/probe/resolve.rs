@@ -113,16 +113,13 @@ impl Registry {
         } else {
             self.prepare(module, file, resolved)
         };
-        if let Ok(point) = point
-            && self.is_there_already(number, instance, point)
-        {
-            return;
-        }
+        let is_elsewhere = point.as_ref().is_ok_and(|point| self.is_there_already(number, instance, point));
         let Some(instance) = self.instances[instance].as_mut() else { return };
+        instance.is_elsewhere = is_elsewhere;
         match point {
             Ok(point) => {
                 instance.refusal = None;
-                if !instance.points.iter().any(|p| std::ptr::eq(*p, point)) {
+                if !is_elsewhere && !instance.points.iter().any(|p| std::ptr::eq(*p, point)) {
                     instance.points.push(point);
                 }
             }
@@ -131,7 +128,8 @@ impl Registry {
     }
 
     /// Whether another instance of the request is at this point: a pattern that names an IFUNC and what it
-    /// chose means one place, and this instance is dropped.
+    /// chose means one place. What it chooses may be another one the next time (another library's, even), so
+    /// the instance stays.
     fn is_there_already(&mut self, number: usize, new: usize, point: &'static ProbePoint) -> bool {
         let other = *self.by_address.entry((number, point.at)).or_insert(new);
         let is_other = other != new
@@ -140,16 +138,8 @@ impl Registry {
                 .is_some_and(|other| other.points.iter().any(|p| std::ptr::eq(*p, point)));
         if !is_other {
             self.by_address.insert((number, point.at), new);
-            return false;
         }
-        // Its consumer was never attached, and counts nothing.
-        if let Some(dropped) = self.instances[new].take() {
-            self.by_place.insert((number, dropped.file, dropped.offset.0), other);
-        }
-        if let Some(request) = self.requests[number].as_mut() {
-            request.instances.retain(|id| *id != new);
-        }
-        true
+        is_other
     }
 
     /// Calls the IFUNC's resolver, as the loader did, and prepares what it chose.
@@ -210,6 +200,7 @@ impl Registry {
             offset: resolved.offset,
             consumer,
             is_idle: refusal.is_some(),
+            is_elsewhere: false,
             enabled,
             points: Vec::new(),
             refusal,

@@ -93,6 +93,7 @@ fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
         };
         let mut found: Vec<&Instance> =
             request.instances.iter().filter_map(|i| registry.instances[*i].as_ref()).collect();
+        found.retain(|instance| instance.is_place());
         found.sort_by(|a, b| a.object.cmp(&b.object).then(a.offset.cmp(&b.offset)));
         if found.is_empty() {
             all.push(nowhere(request, kind));
