@@ -232,20 +232,51 @@ impl Registry {
                 continue;
             }
             if wanted {
+                if let Err(refusal) = self.has_original(point) {
+                    self.refuse_at(point, &refusal);
+                    continue;
+                }
                 // First: a thread may trap as soon as the byte is there.
                 point.armed.store(true, SeqCst);
                 if let Err(errno) = self.poker.write(point.at, &[INT3]) {
                     point.armed.store(false, SeqCst);
                     self.refuse_at(point, &Refusal::TextNotWritable { errno });
                 }
-            } else if byte_at(point.at).is_some_and(|byte| byte != INT3) {
-                // Not ours any more: the object went away, or somebody wrote there after us.
-                point.armed.store(false, SeqCst);
-            } else if self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok() {
+            } else if !self.has_int3(point) || self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok()
+            {
                 point.armed.store(false, SeqCst);
             }
         }
         self.optimize(&self.with_those_freed(&points));
+    }
+
+    /// Whether the place is as it was when it was made ready: something else may be mapped there.
+    fn has_original(&mut self, point: &ProbePoint) -> Result<(), Refusal> {
+        let original = point.displaced.original();
+        let mut memory = [0; MAX_INSN];
+        let memory = &mut memory[..original.len()];
+        if !self.poker.read(point.at, memory) {
+            return Err(Refusal::TextNotWritable { errno: libc::EFAULT });
+        }
+        // A jump that begins before may reach into it.
+        let memory = less_ours(point.at, memory.to_vec());
+        if memory == original {
+            Ok(())
+        } else {
+            Err(Refusal::TextChanged { file: original.to_vec(), memory })
+        }
+    }
+
+    /// Whether our int3 is there, before what it stands before. The object may have gone away, the program may
+    /// have written there after us, or mapped something else: then it is not ours to mend.
+    fn has_int3(&mut self, point: &ProbePoint) -> bool {
+        let original = point.displaced.original();
+        let mut memory = [0; MAX_INSN];
+        let memory = &mut memory[..original.len()];
+        self.poker.read(point.at, memory) && memory[0] == INT3 && {
+            let rest = less_ours(point.at, memory.to_vec());
+            rest[1..] == original[1..]
+        }
     }
 
     fn refuse_at(&mut self, point: &'static ProbePoint, refusal: &Refusal) {
@@ -307,11 +338,6 @@ fn live_point(at: u64) -> Option<&'static ProbePoint> {
     point::lookup(at).filter(|point| !point.gone.load(Acquire))
 }
 
-pub(super) fn byte_at(at: u64) -> Option<u8> {
-    let mut byte = [0];
-    (SafeMemory.read(at, &mut byte) == 1).then_some(byte[0])
-}
-
 /// A place that was probed before: nobody has written there since.
 fn still_the_same(point: &'static ProbePoint) -> Result<&'static ProbePoint, Refusal> {
     if point.armed.load(Relaxed) {
@@ -341,8 +367,13 @@ pub(super) fn read_text(at: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let n = SafeMemory.read(at, &mut bytes);
     bytes.truncate(n);
+    less_ours(at, bytes)
+}
+
+/// `bytes`, read at `at`, with the program's own in the place of our breakpoints and jumps.
+fn less_ours(at: u64, mut bytes: Vec<u8>) -> Vec<u8> {
     // A jump that begins before `at` may reach into it.
-    for start in at.saturating_sub(JUMP_LEN as u64 - 1)..at + n as u64 {
+    for start in at.saturating_sub(JUMP_LEN as u64 - 1)..at + bytes.len() as u64 {
         let Some(point) = live_point(start).filter(|point| point.armed.load(Acquire)) else { continue };
         let original = match point.detour() {
             Some(detour) if point.optimized.load(Acquire) => &detour.original[..],

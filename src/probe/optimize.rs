@@ -36,11 +36,9 @@ use crate::insn::{
 use crate::probe::action::{compiled_action, filters_compiled};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::Registry;
-use crate::regs::Memory;
 use crate::sys;
 
 const INT3: u8 = 0xCC;
-const JUMP: u8 = 0xE9;
 /// Most bytes a window displaces: four instructions of one byte, and a longest one.
 const MAX_DISPLACED: u64 = 19;
 
@@ -210,10 +208,12 @@ impl Registry {
         for point in points {
             let Some(detour) = point.detour().filter(|_| point.optimized.load(Relaxed)) else { continue };
             let mut memory = [0; JUMP_LEN];
-            let n = crate::hit::memory::SafeMemory.read(point.at, &mut memory);
-            let is_ours = matches!(memory[0], JUMP | INT3) && n == JUMP_LEN;
-            // The object went away, or somebody wrote there after us.
-            if point.gone.load(Relaxed) || !is_ours {
+            let is_read = self.poker.read(point.at, &mut memory);
+            // A step of the writing failed: int3, and some of the rest.
+            let may_be = |at: usize| [detour.jump[at], detour.original[at]].contains(&memory[at]);
+            let is_ours = memory == detour.jump || memory[0] == INT3 && (1..JUMP_LEN).all(may_be);
+            // The object went away, or somebody wrote there after us, or has mapped something else.
+            if point.gone.load(Relaxed) || !is_read || !is_ours {
                 point.optimized.store(false, SeqCst);
                 continue;
             }

@@ -9,15 +9,17 @@ use crate::error::{NotOptimized, Refusal};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
 use crate::hit::detour::Detour;
+use crate::hit::process;
 use crate::place::Place;
 use crate::probe::commit::publish_address;
 use crate::probe::frames;
 use crate::probe::instance::{Instance, Maker, Request};
-use crate::probe::modules::{Module, list_modules, with_objects_held};
+use crate::probe::modules::{Module, is_file_of, list_modules, list_modules_alone};
 use crate::probe::retire::Retirement;
 use crate::sys::FixedHashMap;
 
-/// Everything registered. Reached through [`crate::probe::lock`].
+/// Everything registered. Reached through [`crate::probe::lock`]; what looks at objects or writes text, with
+/// unmapping held back.
 pub struct Registry {
     /// The objects loaded now.
     pub modules: Vec<Module>,
@@ -39,6 +41,8 @@ pub struct Registry {
     pub(super) retirement: Retirement,
     /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
     pub(super) unrelocated: Vec<Module>,
+    /// Who is told when one of them is relocated.
+    pub(super) relocation: Option<&'static Consumer>,
     /// Why armed places are not optimized, by address.
     pub not_optimized: FixedHashMap<u64, NotOptimized>,
     pub(super) next_name: FixedHashMap<String, usize>,
@@ -48,10 +52,10 @@ pub struct Registry {
 unsafe impl Send for Registry {}
 
 impl Registry {
-    /// An empty registry, with the way to write text opened.
+    /// An empty registry, with the way to write text opened. Unmapping is held back.
     #[must_use]
     pub fn new() -> Self {
-        let modules = list_modules();
+        let modules = list_modules(&[]);
         frames::publish(&modules);
         Self {
             modules,
@@ -67,6 +71,7 @@ impl Registry {
             made_detours: FixedHashMap::default(),
             retirement: Retirement::default(),
             unrelocated: Vec::new(),
+            relocation: None,
             not_optimized: FixedHashMap::default(),
             next_name: FixedHashMap::default(),
         }
@@ -104,8 +109,8 @@ impl Registry {
     /// there before certainly is. `on_relocated` is called before a new object's first own function,
     /// where a probe waits for that.
     pub fn objects_mapped(&mut self, on_relocated: InternalHandler) {
+        let now = self.list_modules();
         let before = std::mem::take(&mut self.modules);
-        let now = list_modules();
         self.retry(|_| true);
         self.unrelocated = now.into_iter().filter(|module| !before.contains(module)).collect();
         self.modules = before;
@@ -116,8 +121,10 @@ impl Registry {
             });
             let init = self.file(&module).ok().and_then(|file| file.init());
             if let (true, Some(init)) = (waits, init) {
-                // Without it the probe stays pending until the linker's next call.
-                let _ = self.register_internal(init.at(module.bias).0, on_relocated);
+                // Without it the probe stays pending until the linker's next call. One for all: objects come and
+                // go for ever.
+                let consumer = *self.relocation.get_or_insert_with(|| internal_consumer(on_relocated));
+                let _ = self.arm_internals(&[(init.at(module.bias).0, consumer)]);
             }
         }
     }
@@ -153,20 +160,23 @@ impl Registry {
     /// The same, where all requests before `first_new` were in line with the objects loaded then: if
     /// these are still the same, only the others are looked at.
     fn bring_in_line(&mut self, first_new: usize) {
-        let this = &mut *self;
-        with_objects_held(|| {
-            let modules = list_modules();
-            let is_same = this.modules == modules;
-            let (request, instance) = if is_same { (first_new, this.instances.len()) } else { (0, 0) };
-            this.forget_unmapped(&modules);
-            this.modules = modules;
-            if !is_same {
-                frames::publish(&this.modules);
-            }
-            this.resolve_from(request);
-            this.commit_from(request, if request == 0 { 0 } else { instance });
-        });
+        let modules = self.list_modules();
+        let is_same = self.modules == modules;
+        let (request, instance) = if is_same { (first_new, self.instances.len()) } else { (0, 0) };
+        self.forget_unmapped(&modules);
+        self.modules = modules;
+        self.forget_files();
+        if !is_same {
+            frames::publish(&self.modules);
+        }
+        self.resolve_from(request);
+        self.commit_from(request, if request == 0 { 0 } else { instance });
         self.retirement.reclaim();
+    }
+
+    /// The objects loaded now.
+    fn list_modules(&self) -> Vec<Module> {
+        if process::is_lone_child() { list_modules_alone(&self.modules) } else { list_modules(&self.modules) }
     }
 
     /// The number of the request made from this struct.
@@ -206,8 +216,7 @@ impl Registry {
         // Those who register and unregister for ever don't make us grow.
         self.requests.truncate(self.requests.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         self.instances.truncate(self.instances.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
-        // Nothing is unmapped, and something else mapped there, between the look and the write.
-        with_objects_held(|| self.settle(&restore));
+        self.settle(&restore);
         consumers
     }
 
@@ -230,7 +239,7 @@ impl Registry {
             instance.consumer().alive.store(on && !crashed, SeqCst);
             points.extend(instance.points.iter().copied());
         }
-        with_objects_held(|| self.settle(&points));
+        self.settle(&points);
         let instances = self.requests[request].iter().flat_map(|request| &request.instances);
         for instance in instances.filter_map(|number| self.instances[*number].as_ref()) {
             publish_address(instance);
@@ -249,21 +258,24 @@ impl Registry {
     /// The same for many at once: everything is ready before the first byte is written. Returns those
     /// that are refused.
     pub fn register_internals(&mut self, wanted: &[(u64, InternalHandler)]) -> Vec<(u64, Refusal)> {
+        let wanted: Vec<_> = wanted.iter().map(|(at, run)| (*at, internal_consumer(*run))).collect();
+        self.arm_internals(&wanted)
+    }
+
+    fn arm_internals(&mut self, wanted: &[(u64, &'static Consumer)]) -> Vec<(u64, Refusal)> {
         let mut refused = Vec::new();
         let mut ready = Vec::new();
-        for (at, run) in wanted {
+        for (at, consumer) in wanted {
             match self.prepare_address(*at) {
-                Ok(point) => ready.push((point, *run)),
+                Ok(point) => ready.push((point, *consumer)),
                 Err(refusal) => refused.push((*at, refusal)),
             }
         }
         if let Err(errno) = self.arenas.flush(&mut self.poker) {
             refused.extend(ready.drain(..).map(|(point, _)| (point.at, Refusal::TextNotWritable { errno })));
         }
-        for (point, run) in &ready {
-            let consumer = Consumer::new(Role::Internal(*run), String::new(), String::new());
-            consumer.alive.store(true, Relaxed);
-            self.attach(point, Box::leak(Box::new(consumer)));
+        for (point, consumer) in &ready {
+            self.attach(point, *consumer);
         }
         let points: Vec<_> = ready.iter().map(|(point, _)| *point).collect();
         self.settle(&points);
@@ -274,24 +286,39 @@ impl Registry {
 
     /// The parsed file of a module; parsed once.
     pub fn file(&mut self, module: &Module) -> Result<Rc<ElfFile>, Refusal> {
-        use crate::elf::FileSource;
-        self.files
-            .entry(module.id)
-            .or_insert_with(|| {
-                let unreadable = || Refusal::BadObject {
-                    path: module.path.display().to_string(),
-                    why: "can't be read".to_owned(),
-                };
-                let link = std::path::Path::new("/proc/self/exe");
-                let path = if module.is_exe { link } else { &module.path };
-                let bytes = crate::probe::MappedFiles.open(path).ok_or_else(unreadable)?;
-                if bytes.id() != module.id {
-                    return Err(unreadable());
-                }
-                ElfFile::parse(&module.path, bytes).map(Rc::new).map_err(|e| e.refusal(&module.path))
-            })
-            .clone()
+        self.files.entry(module.id).or_insert_with(|| open_file(module).map(Rc::new)).clone()
     }
+
+    /// Files of objects that come back are kept, but not for ever more of them.
+    pub(super) fn forget_files(&mut self) {
+        const MOST_KEPT: usize = 64;
+        if self.files.len() > self.modules.len() + MOST_KEPT {
+            let modules = &self.modules;
+            self.files.retain(|id, _| modules.iter().any(|module| module.id == *id));
+        }
+    }
+}
+
+/// One of the engine's own, for ever.
+fn internal_consumer(run: InternalHandler) -> &'static Consumer {
+    let consumer = Consumer::new(Role::Internal(run), String::new(), String::new());
+    consumer.alive.store(true, Relaxed);
+    Box::leak(Box::new(consumer))
+}
+
+/// The file of a loaded module, as it was mapped.
+fn open_file(module: &Module) -> Result<ElfFile, Refusal> {
+    use crate::elf::FileSource;
+    let bad = |why: &str| Refusal::BadObject { path: module.path.display().to_string(), why: why.to_owned() };
+    let link = std::path::Path::new("/proc/self/exe");
+    let path = if module.is_exe { link } else { &module.path };
+    let bytes = crate::probe::MappedFiles.open(path).ok_or_else(|| bad("can't be read"))?;
+    let replaced = "the file is not the one that was loaded: it was replaced since";
+    if bytes.id() != module.id {
+        return Err(bad(replaced));
+    }
+    let file = ElfFile::parse(&module.path, bytes).map_err(|e| e.refusal(&module.path))?;
+    if is_file_of(module, &file) { Ok(file) } else { Err(bad(replaced)) }
 }
 
 impl Default for Registry {
@@ -315,7 +342,7 @@ impl Registry {
     pub fn place_of(&mut self, at: u64) -> Result<Place, Refusal> {
         use crate::addr::RuntimeAddr;
         use crate::place::{ObjectPattern, Target};
-        self.modules = list_modules();
+        self.modules = self.list_modules();
         frames::publish(&self.modules);
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(at))).cloned();
         let module = module.ok_or(Refusal::NotExecutable { offset: at })?;
