@@ -37,7 +37,7 @@ pub fn start(on_exit: fn(), on_exec: ExecHook) {
 }
 
 /// The system calls that are gated, by number.
-pub const GATED: [i64; 13] = [
+pub const GATED: [i64; 16] = [
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
@@ -51,6 +51,9 @@ pub const GATED: [i64; 13] = [
     libc::SYS_execveat,
     libc::SYS_prctl,
     libc::SYS_close_range,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_exit,
 ];
 
 /// Gated besides, where descriptors of ours have numbers that the program could get.
@@ -74,6 +77,11 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
         libc::SYS_pselect6 => pselect(hit, args[5]),
         libc::SYS_execve => execute(hit, args, 2),
         libc::SYS_execveat => execute(hit, args, 3),
+        libc::SYS_clone => {
+            note_new_task(args[0]);
+            Flow::Continue
+        }
+        libc::SYS_clone3 => clone3(hit, args),
         libc::SYS_prctl => {
             // PR_SET_NAME (and whatever else): ask again at the next event.
             if let Some(thread) = thread::existing() {
@@ -88,6 +96,10 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
                 && thread.tid.load(Relaxed) == sys::gettid()
             {
                 thread.stack.end();
+            }
+            // What clone() was given to run has returned: a process of one thread ends so, too.
+            if sys::gettid() == process::pid() && sys::thread_ids().len() == 1 {
+                return on_exit(hit);
             }
             Flow::Continue
         }
@@ -403,6 +415,62 @@ fn pselect(hit: &mut Hit<'_>, argument: u64) -> Flow {
                 hit.regs.r9 = mask_copy([mask_copy([mask & !PROTECTED_MASK, 0]), size]);
             }
             Flow::Continue
+        }
+    }
+}
+
+/// A task is about to be made that may run on the caller's own thread-local storage.
+fn note_new_task(flags: u64) {
+    const WHICH: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_SETTLS) as u64;
+    if flags & WHICH == libc::CLONE_VM as u64
+        && let Some(thread) = thread::current()
+    {
+        thread.share();
+    }
+}
+
+/// A new task may be one without any of the signal handlers (CLONE_CLEAR_SIGHAND): ours have to stay, so they are
+/// inherited, and the program's are taken away when it has begun.
+fn clone3(hit: &mut Hit<'_>, [arguments, size, ..]: [u64; 6]) -> Flow {
+    /// linux/sched.h
+    const CLEAR_SIGHAND: u64 = 1 << 32;
+    /// Bytes of the kernel's struct so far, and some.
+    const WORDS: usize = 16;
+    const COPIES: usize = 64;
+    static COPIES_OF_ARGUMENTS: [[AtomicU64; WORDS]; COPIES] =
+        [const { [const { AtomicU64::new(0) }; WORDS] }; COPIES];
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let Some(flags) = SafeMemory.read_u64(arguments).filter(|_| size >= 8) else { return Flow::Continue };
+    note_new_task(flags);
+    let mut bytes = [0; 8 * WORDS];
+    let Some(bytes) = bytes.get_mut(..size as usize).filter(|_| flags & CLEAR_SIGHAND != 0) else {
+        return Flow::Continue;
+    };
+    if SafeMemory.read(arguments, bytes) != bytes.len() {
+        return Flow::Continue;
+    }
+    bytes[..8].copy_from_slice(&(flags & !CLEAR_SIGHAND).to_le_bytes());
+    // It stays as it is until the kernel has read it.
+    let copy = &COPIES_OF_ARGUMENTS[NEXT.fetch_add(1, Relaxed) % COPIES];
+    for (to, from) in copy.iter().zip(bytes.chunks(8)) {
+        let word = std::array::from_fn(|byte| from.get(byte).copied().unwrap_or(0));
+        to.store(u64::from_le_bytes(word), Relaxed);
+    }
+    hit.regs.rdi = copy.as_ptr() as u64;
+    hit.after = Some(clear_handlers);
+    Flow::Continue
+}
+
+/// In the child: all signals that are caught are as they are by default.
+fn clear_handlers(_thread: &ThreadState, regs: &Regs) {
+    if regs.rax != 0 {
+        return;
+    }
+    let default = KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
+    for signal in 1..SIGNALS as i32 {
+        let before = actions::believed(signal);
+        if before.handler > 1 && !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+            let _ = change_action(signal, &before, &default);
         }
     }
 }

@@ -56,6 +56,9 @@ pub fn find(registry: &mut Registry) -> Gates {
         ..Gates::default()
     };
     for (at, number) in sites(&libc, &file, &gated) {
+        if number == libc::SYS_clone && !is_in_clone(&file, RuntimeAddr(at).link(libc.bias)) {
+            continue;
+        }
         if number == libc::SYS_rt_sigprocmask && only_blocks(&file, RuntimeAddr(at).link(libc.bias)) {
             gates.blocking.push(at);
         } else {
@@ -105,6 +108,11 @@ fn only_blocks(file: &ElfFile, site: LinkAddr) -> bool {
         elf::boundary::starts(file, &bounds).flatten().take_while(|start| *start < site).collect();
     // As far back as the number may be: nothing between but plain instructions.
     before.iter().rev().take(MOST_BETWEEN).any(|start| file.bytes_at(*start, 2) == XOR_EDI_EDI)
+}
+
+/// Whether a site is the one of clone(): a fork makes the same system call, with flags that are of no interest.
+fn is_in_clone(file: &ElfFile, site: LinkAddr) -> bool {
+    file.symbolize(site).is_some_and(|(name, _)| name.trim_start_matches('_') == "clone")
 }
 
 fn is_libc(module: &Module) -> bool {
