@@ -17,8 +17,12 @@ mod handlers;
 mod instructions;
 #[path = "jumps.rs"]
 mod jumps;
+#[path = "objects.rs"]
+mod objects;
 #[path = "output.rs"]
 mod output;
+#[path = "processes.rs"]
+mod processes;
 #[path = "returns.rs"]
 mod returns;
 #[path = "returns_flow.rs"]

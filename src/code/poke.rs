@@ -111,6 +111,19 @@ impl Poker {
         }
     }
 
+    /// Reads what is at `address`, whatever the protection there. False where not all of it is there, or can't
+    /// be read.
+    #[must_use]
+    pub fn read(&mut self, address: u64, bytes: &mut [u8]) -> bool {
+        if SafeMemory.read(address, bytes) == bytes.len() {
+            return true;
+        }
+        let len = bytes.len();
+        let is_read = self.verified().is_some_and(|fd| fd.read_at(bytes, address).is_ok_and(|n| n == len));
+        self.rest();
+        is_read
+    }
+
     /// Writes `bytes` at `address`, whatever the protection there.
     ///
     /// # Errors
@@ -260,6 +273,14 @@ mod tests {
         write_through_protection_of_text(page + 11, &[0x90]).expect("through mprotect");
         let found: Vec<u8> = (0..12).map(|i| byte_at(page + i)).collect();
         assert_eq!(found, [0xC3, 0xC3, 0xC3, 0xC3, 0xC3, 0xCC, 0xC3, 0xC3, 0xC3, 0xCC, 0x90, 0x90]);
+        // SAFETY: our own page.
+        unsafe { region::protect(page as *const u8, 4096, region::Protection::NONE) }.expect("mprotect");
+        let mut read = [0; 3];
+        assert!(with_memory.read(page + 8, &mut read), "what can be written can be read");
+        assert_eq!(read, [0xC3, 0xCC, 0x90]);
+        // SAFETY: our own page.
+        unsafe { region::protect(page as *const u8, 4096, region::Protection::READ_EXECUTE) }
+            .expect("mprotect");
         let maps = read_maps().expect("/proc");
         let map = mapping_at(&maps, page).expect("mapped");
         assert!(map.executable && !map.writable, "{map:?}");

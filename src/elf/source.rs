@@ -6,13 +6,18 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 
-/// Which file this is, by whatever path it was reached (`st_dev`, `st_ino`).
+/// Which file this is, by whatever path it was reached, and which content it has: a number may be another file's
+/// when the file is gone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct FileId {
     /// `st_dev`.
     pub dev: u64,
     /// `st_ino`.
     pub ino: u64,
+    /// `st_size`.
+    pub size: u64,
+    /// `st_mtime`, in nanoseconds.
+    pub modified_ns: i64,
 }
 
 /// The content of one file, owned: a mapping, or a buffer.
@@ -82,10 +87,19 @@ impl FileSource for NoFiles {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StdFiles;
 
+fn id_of(metadata: &std::fs::Metadata) -> FileId {
+    use std::os::unix::fs::MetadataExt;
+    FileId {
+        dev: metadata.dev(),
+        ino: metadata.ino(),
+        size: metadata.size(),
+        modified_ns: metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec()),
+    }
+}
+
 impl FileSource for StdFiles {
     fn open(&self, path: &Path) -> Option<FileBytes> {
         use std::io::Read;
-        use std::os::unix::fs::MetadataExt;
         // A path may name a FIFO or a terminal, whose open or read would wait for ever.
         if !std::fs::metadata(path).ok()?.is_file() {
             return None;
@@ -94,6 +108,6 @@ impl FileSource for StdFiles {
         let metadata = file.metadata().ok()?;
         let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).ok()?);
         file.read_to_end(&mut bytes).ok()?;
-        Some(FileBytes::new(bytes, FileId { dev: metadata.dev(), ino: metadata.ino() }))
+        Some(FileBytes::new(bytes, id_of(&metadata)))
     }
 }

@@ -40,7 +40,7 @@ pub fn start(on_exit: fn(), on_exec: ExecHook) {
 }
 
 /// The system calls that are gated, by number.
-pub const GATED: [i64; 16] = [
+pub const GATED: [i64; 17] = [
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
@@ -57,6 +57,7 @@ pub const GATED: [i64; 16] = [
     libc::SYS_vfork,
     libc::SYS_clone,
     libc::SYS_clone3,
+    libc::SYS_exit,
 ];
 
 /// Gated besides, where descriptors of ours have numbers that the program could get.
@@ -103,6 +104,7 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             {
                 thread.stack.end();
             }
+            // What clone() was given to run may have returned: a process of one thread ends so, too.
             if !process::is_borrowed() && restrict::is_last_thread() {
                 report();
             }
@@ -195,7 +197,15 @@ fn sigaction(hit: &mut Hit<'_>, [signal, new, old, size, ..]: [u64; 6]) -> Flow 
     skip(hit, Ok(0))
 }
 
-fn change_action(signal: i32, before: &KernelSigaction, wanted: &KernelSigaction) -> Result<(), i32> {
+/// Carries a change of an action out, in the caller's own process: a child that borrows our memory has its own table.
+///
+/// # Errors
+/// errno.
+pub(super) fn change_action(
+    signal: i32,
+    before: &KernelSigaction,
+    wanted: &KernelSigaction,
+) -> Result<(), i32> {
     if process::is_borrowed() {
         // The child's own kernel table, our tables untouched. Its protected signals stay ours until
         // it executes another program, which resets handlers anyway.

@@ -4,7 +4,7 @@
 //! it was made (fork, _Fork, raw clone); a child that shares our memory (vfork, posix_spawn) finds
 //! the parent's page, and differs only in getpid().
 
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::hit::thread::PROTECTED_MASK;
 use crate::sys;
@@ -17,6 +17,10 @@ pub struct ProcessPage {
     pub finished: AtomicU32,
     /// The registry's lock word.
     pub registry_lock: AtomicU32,
+    /// The thread of ours that keeps objects from being unmapped (see `probe::lock`).
+    pub objects_held: AtomicU32,
+    /// The thread that is about to fork: nobody else of ours begins to.
+    pub forking: AtomicU32,
     /// The event log was opened by this process: from now on it is continued.
     pub log_begun: AtomicU32,
     /// Clock when the process began to be traced, ns.
@@ -31,12 +35,17 @@ static FALLBACK: ProcessPage = ProcessPage {
     pid: AtomicI32::new(0),
     finished: AtomicU32::new(0),
     registry_lock: AtomicU32::new(0),
+    objects_held: AtomicU32::new(0),
+    forking: AtomicU32::new(0),
     log_begun: AtomicU32::new(0),
     start_ns: AtomicU64::new(0),
 };
 
 /// Called once in a fork child, by its first hit or call of ours, before anything else.
 static ON_FORK_CHILD: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// In ordinary memory, which a fork child inherits.
+static IS_FORK_CHILD: AtomicBool = AtomicBool::new(false);
 
 /// Makes the page. Called once at start, single-threaded or under the start lock.
 pub fn start(on_fork_child: fn()) {
@@ -81,6 +90,7 @@ fn fork_child() {
     let mask = sys::set_signal_mask(!PROTECTED_MASK);
     let page = page();
     if page.pid.compare_exchange(0, sys::getpid(), AcqRel, Relaxed).is_ok() {
+        IS_FORK_CHILD.store(true, Relaxed);
         call_fork_hook();
     }
     sys::set_signal_mask(mask);
@@ -99,6 +109,13 @@ fn call_fork_hook() {
 #[must_use]
 pub fn pid() -> i32 {
     page().pid.load(Relaxed)
+}
+
+/// Whether this is a fork child with one thread. A lock of libc's that another thread of the parent held is
+/// held for ever here, and nobody is there whom it would keep away. Allocates, and reads /proc.
+#[must_use]
+pub fn is_lone_child() -> bool {
+    IS_FORK_CHILD.load(Relaxed) && sys::thread_ids().len() == 1
 }
 
 /// Whether the caller is a child that borrows our memory (vfork, posix_spawn, CLONE_VM): what it

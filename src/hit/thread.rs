@@ -133,6 +133,8 @@ pub struct ThreadState {
     pub pending: AtomicU32,
     /// Set while `comm` holds the thread's name.
     pub comm_known: AtomicBool,
+    /// Several tasks have one thread-local storage, and run at once: this is the state of the one that `tid` says.
+    pub is_shared: AtomicBool,
     /// In the middle of [`super::alone::add`].
     pub counting: AtomicBool,
     /// Where it counts, and which handler it runs.
@@ -183,7 +185,11 @@ pub fn current() -> Option<&'static ThreadState> {
         return claim();
     }
     // SAFETY: states are never unmapped.
-    Some(unsafe { &*state })
+    let state = unsafe { &*state };
+    if state.is_shared.load(Relaxed) {
+        return state.of_task().or_else(claim_for_task);
+    }
+    Some(state)
 }
 
 /// The calling thread's state where it has one already. Signal-safe.
@@ -192,7 +198,8 @@ pub fn current() -> Option<&'static ThreadState> {
 pub fn existing() -> Option<&'static ThreadState> {
     let state = asm::thread_pointer();
     // SAFETY: states are never unmapped.
-    (!state.is_null()).then(|| unsafe { &*state })
+    let state = unsafe { state.as_ref() }?;
+    if state.is_shared.load(Relaxed) { state.of_task() } else { Some(state) }
 }
 
 /// Every state there is, of living and of dead threads. Signal-safe.
@@ -218,16 +225,33 @@ fn claim() -> Option<&'static ThreadState> {
 }
 
 fn claim_alone() -> Option<&'static ThreadState> {
-    let tid = sys::gettid();
+    let state = take_any(sys::gettid())?;
+    asm::set_thread_pointer(std::ptr::from_ref(state).cast_mut());
+    Some(state)
+}
+
+/// A state for a task whose thread-local storage leads to another one's.
+#[cold]
+fn claim_for_task() -> Option<&'static ThreadState> {
+    let mask = sys::set_signal_mask(!PROTECTED_MASK);
+    let state = take_any(sys::gettid());
+    if let Some(state) = state {
+        state.is_shared.store(true, Relaxed);
+    }
+    sys::set_signal_mask(mask);
+    state
+}
+
+/// A state that is nobody's, for `tid`.
+fn take_any(tid: i32) -> Option<&'static ThreadState> {
     // A state that carries our number is a dead thread's: ours has none yet.
     let state = all()
         .find(|state| state.tid.load(Relaxed) == tid)
         .or_else(|| all().find(|state| take(state, 0, tid)))
         .or_else(|| {
-            let pid = process::pid();
             all().find(|state| {
                 let owner = state.tid.load(Relaxed);
-                owner > 0 && !sys::thread_exists(pid, owner) && take(state, owner, tid)
+                owner > 0 && !state.is_of_living(owner) && take(state, owner, tid)
             })
         });
     let state = match state {
@@ -240,7 +264,6 @@ fn claim_alone() -> Option<&'static ThreadState> {
     state.reset();
     state.cells.prepare();
     alone::arrive();
-    asm::set_thread_pointer(std::ptr::from_ref(state).cast_mut());
     Some(state)
 }
 
@@ -251,7 +274,7 @@ const HELD: i32 = -1;
 /// the kernel. Signal-safe.
 pub fn with_dead<R>(state: &ThreadState, work: impl FnOnce(&ThreadState) -> R) -> Option<R> {
     let owner = state.tid.load(Relaxed);
-    if owner <= 0 || sys::thread_exists(process::pid(), owner) || !take(state, owner, HELD) {
+    if owner <= 0 || state.is_of_living(owner) || !take(state, owner, HELD) {
         return None;
     }
     let result = work(state);
@@ -310,6 +333,7 @@ impl ThreadState {
         self.missing.store(std::ptr::null_mut(), Relaxed);
         self.waiting_for.store(std::ptr::null_mut(), Relaxed);
         self.library.store(0, Relaxed);
+        self.is_shared.store(false, Relaxed);
         self.counting.store(false, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
@@ -331,6 +355,27 @@ impl ThreadState {
     #[must_use]
     pub fn run(&self) -> &Run {
         self.cells.run().unwrap_or(&self.run_without_cells)
+    }
+
+    /// The caller is about to make a task that has its thread-local storage, and runs beside it (clone with
+    /// CLONE_VM and without CLONE_SETTLS and CLONE_VFORK): from now on it is asked who comes, and compiled code counts
+    /// nothing.
+    pub fn share(&self) {
+        self.is_shared.store(true, SeqCst);
+        asm::set_cells(std::ptr::null_mut());
+    }
+
+    /// The state of the calling task, of those that share this one's storage. One system call.
+    #[cold]
+    fn of_task(&self) -> Option<&'static ThreadState> {
+        let tid = sys::gettid();
+        all().find(|state| state.tid.load(Relaxed) == tid)
+    }
+
+    /// Whether its owner `tid` runs: a thread of this process, or a task that shares its memory.
+    fn is_of_living(&self, tid: i32) -> bool {
+        sys::thread_exists(process::pid(), tid)
+            || (self.is_shared.load(Relaxed) && sys::thread_exists(tid, tid))
     }
 
     /// Enters a hit: from here on nothing it may read is freed.
@@ -365,7 +410,8 @@ impl ThreadState {
     /// have changed; to show nothing is always right.
     #[inline]
     fn show_cells(&self) {
-        if self.depth.load(Relaxed) == 0 && self.library.load(Relaxed) == 0 {
+        let is_free = self.depth.load(Relaxed) == 0 && self.library.load(Relaxed) == 0;
+        if is_free && !self.is_shared.load(Relaxed) {
             compiler_fence(SeqCst);
             asm::set_cells(self.cells.address());
         }

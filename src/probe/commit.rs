@@ -233,16 +233,21 @@ impl Registry {
             |point: &&ProbePoint| !point.gone.load(Relaxed) && wanted(point) != point.armed.load(Relaxed);
         let (arm, disarm): (Vec<_>, Vec<_>) =
             points.iter().copied().filter(|point| changing(point)).partition(|point| wanted(point));
-        // First: a thread may trap as soon as the byte is there.
-        arm.iter().for_each(|point| point.armed.store(true, SeqCst));
-        let patches: Vec<_> = arm.iter().map(|point| Patch::byte(point.at, INT3)).collect();
-        for index in self.poker.write_all(&patches) {
-            arm[index].armed.store(false, SeqCst);
-            self.refuse_at(arm[index], &Refusal::TextNotWritable { errno: libc::EACCES });
+        let mut ready = Vec::with_capacity(arm.len());
+        for point in arm {
+            match self.has_original(point) {
+                Ok(()) => ready.push(point),
+                Err(refusal) => self.refuse_at(point, &refusal),
+            }
         }
-        // Not ours any more: the object went away, or somebody wrote there after us.
-        let (disarm, lost): (Vec<_>, Vec<_>) =
-            disarm.into_iter().partition(|point| byte_at(point.at).is_none_or(|byte| byte == INT3));
+        // First: a thread may trap as soon as the byte is there.
+        ready.iter().for_each(|point| point.armed.store(true, SeqCst));
+        let patches: Vec<_> = ready.iter().map(|point| Patch::byte(point.at, INT3)).collect();
+        for index in self.poker.write_all(&patches) {
+            ready[index].armed.store(false, SeqCst);
+            self.refuse_at(ready[index], &Refusal::TextNotWritable { errno: libc::EACCES });
+        }
+        let (disarm, lost): (Vec<_>, Vec<_>) = disarm.into_iter().partition(|point| self.has_int3(point));
         lost.iter().for_each(|point| point.armed.store(false, SeqCst));
         let original = |point: &&ProbePoint| Patch::byte(point.at, point.displaced.bytes[0]);
         let patches: Vec<_> = disarm.iter().map(original).collect();
@@ -253,6 +258,35 @@ impl Registry {
             }
         }
         self.optimize(&self.with_those_freed(&points));
+    }
+
+    /// Whether the place is as it was when it was made ready: something else may be mapped there.
+    fn has_original(&mut self, point: &ProbePoint) -> Result<(), Refusal> {
+        let original = point.displaced.original();
+        let mut memory = [0; MAX_INSN];
+        let memory = &mut memory[..original.len()];
+        if !self.poker.read(point.at, memory) {
+            return Err(Refusal::TextNotWritable { errno: libc::EFAULT });
+        }
+        // A jump that begins before may reach into it.
+        let memory = less_ours(point.at, memory.to_vec());
+        if memory == original {
+            Ok(())
+        } else {
+            Err(Refusal::TextChanged { file: original.to_vec(), memory })
+        }
+    }
+
+    /// Whether our int3 is there, before what it stands before. The object may have gone away, the program may
+    /// have written there after us, or mapped something else: then it is not ours to mend.
+    fn has_int3(&mut self, point: &ProbePoint) -> bool {
+        let original = point.displaced.original();
+        let mut memory = [0; MAX_INSN];
+        let memory = &mut memory[..original.len()];
+        self.poker.read(point.at, memory) && memory[0] == INT3 && {
+            let rest = less_ours(point.at, memory.to_vec());
+            rest[1..] == original[1..]
+        }
     }
 
     fn refuse_at(&mut self, point: &'static ProbePoint, refusal: &Refusal) {
@@ -314,11 +348,6 @@ fn live_point(at: u64) -> Option<&'static ProbePoint> {
     point::lookup(at).filter(|point| !point.gone.load(Acquire))
 }
 
-pub(super) fn byte_at(at: u64) -> Option<u8> {
-    let mut byte = [0];
-    (SafeMemory.read(at, &mut byte) == 1).then_some(byte[0])
-}
-
 /// A place that was probed before: nobody has written there since.
 fn still_the_same(point: &'static ProbePoint) -> Result<&'static ProbePoint, Refusal> {
     if point.armed.load(Relaxed) {
@@ -345,25 +374,29 @@ pub(super) fn has_listener(point: &ProbePoint) -> bool {
 
 /// The program's own bytes at `at`: memory, less our breakpoints and jumps. Less than `len` where it ends.
 pub(super) fn read_text(at: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let n = SafeMemory.read(at, &mut bytes);
+    bytes.truncate(n);
+    less_ours(at, bytes)
+}
+
+/// `bytes`, read at `at`, with the program's own in the place of our breakpoints and jumps.
+fn less_ours(at: u64, mut bytes: Vec<u8>) -> Vec<u8> {
     // A jump that begins before `at` may reach into it.
     const BEFORE: usize = JUMP_LEN - 1;
-    let mut memory = vec![0; BEFORE + len];
-    let mut from = at.saturating_sub(BEFORE as u64);
-    let mut n = SafeMemory.read(from, &mut memory);
-    if n <= BEFORE {
-        // Nothing is there: no jump begins there either.
-        from = at;
-        n = SafeMemory.read(from, &mut memory[..len]);
-    }
-    memory.truncate(n);
-    let before = ((at - from) as usize).min(n);
-    let mut bytes = memory[before..].to_vec();
-    for (offset, byte) in memory.iter().enumerate() {
-        // Where a place is armed, one of the two is there.
-        if !matches!(*byte, INT3 | JUMP) {
-            continue;
-        }
-        let start = from + offset as u64;
+    let from = at.saturating_sub(BEFORE as u64);
+    let mut before = [0; BEFORE];
+    let is_read = SafeMemory.read(from, &mut before) == BEFORE;
+    // Where a place is armed, one of the two is there: most addresses need no look into the table.
+    let is_armed = |start: &u64| {
+        let byte = match start.checked_sub(at) {
+            Some(offset) => bytes.get(offset as usize),
+            None => before.get((start - from) as usize).filter(|_| is_read),
+        };
+        byte.is_none_or(|byte| matches!(*byte, INT3 | JUMP))
+    };
+    let starts: Vec<u64> = (from..at + bytes.len() as u64).filter(is_armed).collect();
+    for start in starts {
         let Some(point) = live_point(start).filter(|point| point.armed.load(Acquire)) else { continue };
         let original = match point.detour() {
             Some(detour) if point.optimized.load(Acquire) => &detour.original[..],

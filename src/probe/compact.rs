@@ -34,12 +34,6 @@ impl Registry {
             instance.request = request(instance.request).unwrap_or_default();
         }
         self.by_struct.retain(|_, number| request(*number).map(|new| *number = new).is_some());
-        self.dropped.retain_mut(|dropped| {
-            let (of, other) = (request(dropped.request as u32), instance(dropped.other as u32));
-            let Some((of, other)) = of.zip(other) else { return false };
-            (dropped.request, dropped.other) = (of as usize, other as usize);
-            true
-        });
     }
 }
 

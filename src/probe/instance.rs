@@ -100,6 +100,8 @@ pub struct Instance {
     pub symbol: Option<Box<Symbol>>,
     /// It could not be made, for a reason that holds wherever the file is mapped: it stays refused.
     pub is_idle: bool,
+    /// What it means now is the place of another instance of the request: an IFUNC chose that function.
+    pub is_elsewhere: bool,
     /// The user wants it on.
     pub enabled: bool,
     /// An IFUNC has chosen where it is.
@@ -120,6 +122,12 @@ impl Instance {
     pub fn consumer(&self) -> &Consumer {
         // SAFETY: freed only after the instance is gone.
         unsafe { &*self.consumer }
+    }
+
+    /// Whether it is one of the request's places, or was one when it was hit.
+    #[must_use]
+    pub fn is_place(&self) -> bool {
+        !self.is_elsewhere || self.consumer().counters.has_executions()
     }
 
     /// Its state now.

@@ -5,6 +5,15 @@
 //! would wait for itself), hits of this thread are our own and count nowhere, and a stack of ours is
 //! used (the thread's own may have a few kilobytes left). The lock word lies in the page that a fork
 //! child finds wiped.
+//!
+//! Whoever changes something also keeps objects from being unmapped, by libc's lock on their list, and takes that
+//! first. It can't be the other way round: the program calls us with that lock held, from a callback of
+//! dl_iterate_phdr. And dlopen calls us with another one held, which therefore nobody here may take (dlsym does).
+//!
+//! `dlopen's ─► the list's ─► (start's ─►) ours`
+//!
+//! A child forked while we hold the list's would find it held for ever. So a fork, before it takes ours, waits
+//! for the thread that has the list's, and keeps others from taking it: they let it go again and wait outside.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use crate::hit::thread::{LibrarySection, PROTECTED_MASK};
 use crate::hit::{asm, clock, pending, process};
 use crate::probe::Registry;
+use crate::probe::modules::with_objects_held;
 use crate::sys;
 
 /// Bytes of the service stack; touched only as far as used.
@@ -42,7 +52,7 @@ pub enum Busy {
     Panicked,
 }
 
-/// Makes the registry. Called once.
+/// Makes the registry. Called once, inside [`holding_objects`].
 pub fn start(registry: Registry) {
     if let Ok(top) = sys::map_stack(SERVICE_STACK) {
         SERVICE_STACK_TOP.store(top, Release);
@@ -53,16 +63,98 @@ pub fn start(registry: Registry) {
     });
 }
 
-/// Runs `work` on the registry, alone. Any context but a hit's own rules: allocates, makes system
-/// calls. `errno` is preserved.
+/// Runs `work` on the registry, alone, with unmapping held back. Any context but a hit's own rules:
+/// allocates, makes system calls. `errno` is preserved.
 ///
 /// # Errors
 /// See [`Busy`].
 pub fn with<R>(work: impl FnOnce(&mut Registry) -> R) -> Result<R, Busy> {
-    with_patience(u32::MAX, work)
+    holding_objects(|| with_patience(u32::MAX, work)).ok_or(Busy::Panicked)?
 }
 
-/// The same for exit paths, which don't wait for ever.
+/// Runs `work` while no object can be unmapped. `None` where it panicked.
+pub fn holding_objects<R>(work: impl FnOnce() -> R) -> Option<R> {
+    process::check_fork();
+    let errno = clock::errno_cell();
+    // SAFETY: the thread's own errno.
+    let saved = unsafe { *errno };
+    // A handler of the program's must not wait for this very thread.
+    let mask = sys::set_signal_mask(!PROTECTED_MASK);
+    let result = {
+        let _section = LibrarySection::enter();
+        hold_objects(work)
+    };
+    sys::set_signal_mask(mask);
+    pending::send_held_back();
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+    result
+}
+
+fn hold_objects<R>(work: impl FnOnce() -> R) -> Option<R> {
+    let page = process::page();
+    let me = sys::gettid() as u32;
+    if page.objects_held.load(Relaxed) == me || process::is_lone_child() {
+        return Some(work());
+    }
+    let mut work = Some(work);
+    loop {
+        wait_for_fork(me);
+        let done = with_objects_held(|| {
+            let _held = Held::by(me);
+            let forker = page.forking.load(SeqCst);
+            if forker == 0 || forker == me { work.take().map(|work| work()) } else { None }
+        })?;
+        if done.is_some() || work.is_none() {
+            return done;
+        }
+    }
+}
+
+/// Runs `work`, which begins with [`crate::hit::process::start`], before anything else of ours is there, while no
+/// object can be unmapped.
+pub fn holding_objects_first<R>(work: impl FnOnce() -> R) -> Option<R> {
+    with_objects_held(|| {
+        let _held = Held;
+        work()
+    })
+}
+
+/// In [`holding_objects_first`]: the page is there.
+pub fn note_objects_held() {
+    process::page().objects_held.store(sys::gettid() as u32, SeqCst);
+}
+
+/// Who has libc's lock on the list of objects, told to those who fork.
+struct Held;
+
+impl Held {
+    fn by(thread: u32) -> Self {
+        process::page().objects_held.store(thread, SeqCst);
+        Self
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let word = &process::page().objects_held;
+        word.store(0, SeqCst);
+        sys::futex_wake(word);
+    }
+}
+
+fn wait_for_fork(me: u32) {
+    let forking = &process::page().forking;
+    loop {
+        let forker = forking.load(SeqCst);
+        if forker == 0 || forker == me {
+            return;
+        }
+        sys::futex_wait(forking, forker);
+    }
+}
+
+/// The same as [`with`] for exit paths, which don't wait for ever, look at no object and write no text.
 ///
 /// # Errors
 /// See [`Busy`].
@@ -132,19 +224,45 @@ fn release() {
     sys::futex_wake(word);
 }
 
-/// pthread_atfork: no change is cut in two by a fork.
-pub extern "C" fn before_fork() {
+/// pthread_atfork: no change is cut in two by a fork. First of two: no thread of ours has libc's lock on the list of
+/// objects.
+pub fn before_fork() {
+    let _section = LibrarySection::enter();
+    let page = process::page();
+    let me = sys::gettid() as u32;
+    // Of several that fork at once, one after the other.
+    for _ in 0..PATIENCE {
+        match page.forking.compare_exchange(0, me, SeqCst, Relaxed) {
+            Ok(_) => break,
+            Err(other) => sys::futex_wait(&page.forking, other),
+        }
+    }
+    for _ in 0..PATIENCE {
+        let holder = page.objects_held.load(SeqCst);
+        if holder == 0 || holder == me {
+            break;
+        }
+        sys::futex_wait(&page.objects_held, holder);
+    }
+}
+
+/// Second: nobody is in the registry.
+pub fn before_fork_change() {
     let _section = LibrarySection::enter();
     let _ = acquire(PATIENCE);
 }
 
 /// pthread_atfork, in the parent and in the child (whose page was wiped: released already).
-pub extern "C" fn after_fork() {
+pub fn after_fork() {
     // Now, not at the child's first hit: that may be in a child of its own that borrows its memory.
     process::check_fork();
-    let word = &process::page().registry_lock;
-    if word.load(Relaxed) == sys::gettid() as u32 {
+    let page = process::page();
+    let me = sys::gettid() as u32;
+    if page.registry_lock.load(Relaxed) == me {
         release();
+    }
+    if page.forking.compare_exchange(me, 0, SeqCst, Relaxed).is_ok() {
+        sys::futex_wake(&page.forking);
     }
 }
 

@@ -24,6 +24,6 @@ mod retire;
 
 pub use api::{ApiProbe, is_entry, not_entry, return_denied};
 pub use instance::{Instance, Maker, Request, State};
-pub use modules::{MappedFiles, Module, list_modules, with_objects_held};
+pub use modules::{MappedFiles, Module, RDebug, linker, list_modules};
 pub use registry::Registry;
 pub use retire::wait_until_idle;

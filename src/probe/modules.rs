@@ -7,8 +7,10 @@ use std::rc::Rc;
 
 use findshlibs::{Segment, SharedLibrary, TargetSharedLibrary};
 
-use crate::addr::{LoadBias, RuntimeAddr};
-use crate::elf::{FileBytes, FileId, FileSource};
+use crate::addr::{LinkAddr, LoadBias, RuntimeAddr};
+use crate::elf::{ElfFile, FileBytes, FileId, FileSource};
+use crate::hit::memory::SafeMemory;
+use crate::regs::Memory;
 use crate::sys;
 
 /// A loaded object.
@@ -46,7 +48,7 @@ impl FileSource for MappedFiles {
     fn open(&self, path: &Path) -> Option<FileBytes> {
         let path = CString::new(path.as_os_str().as_bytes()).ok()?;
         let mapping = sys::Mapping::open(&path).ok()?;
-        let id = FileId { dev: mapping.id.dev, ino: mapping.id.ino };
+        let id = as_file_id(mapping.id);
         // SAFETY: a private mapping that was never written: it is read anew from the file.
         let release = |bytes: &[u8]| unsafe {
             let _ = sys::madvise(bytes.as_ptr() as usize, bytes.len(), libc::MADV_DONTNEED);
@@ -75,52 +77,53 @@ fn executed_path() -> PathBuf {
     PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(name) }.to_bytes()))
 }
 
-fn id_of(path: &Path) -> Option<FileId> {
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let id = sys::file_id(&path).ok()?;
-    Some(FileId { dev: id.dev, ino: id.ino })
+fn as_file_id(id: sys::FileId) -> FileId {
+    FileId { dev: id.dev, ino: id.ino, size: id.size, modified_ns: id.modified_ns }
 }
 
-/// The loaded objects that have a file, the program first. One of those `before` is what it was where nobody can
-/// ask any more: in another root, or without /proc, the names lead nowhere.
+fn id_of(path: &Path) -> Option<FileId> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    sys::file_id(&path).ok().map(as_file_id)
+}
+
+/// The loaded objects that have a file, the program first. One of `known` that is still there is what it was,
+/// whatever has happened to its file since: removed, replaced by another version.
 #[must_use]
-pub fn list_modules(before: &[Rc<Module>]) -> Vec<Rc<Module>> {
+pub fn list_modules(known: &[Rc<Module>]) -> Vec<Rc<Module>> {
     let own = list_modules as *const () as u64;
     let mut modules = Vec::new();
     let mut index = 0;
     TargetSharedLibrary::each(|object| {
         let is_exe = index == 0;
         index += 1;
-        let bias = object.virtual_memory_bias().0 as u64;
+        let bias = LoadBias(object.virtual_memory_bias().0 as u64);
         let mut low = u64::MAX;
         let mut high = 0;
         for segment in object.segments().filter(Segment::is_load) {
-            let start = bias.wrapping_add(segment.stated_virtual_memory_address().0 as u64);
+            let start = bias.0.wrapping_add(segment.stated_virtual_memory_address().0 as u64);
             low = low.min(start);
             high = high.max(start + segment.len() as u64);
         }
-        let path = if is_exe { exe_path() } else { PathBuf::from(object.name()) };
-        let link = if is_exe { id_of(Path::new("/proc/self/exe")) } else { None };
-        let of_before = || {
-            before.iter().find(|known| {
-                (known.bias, known.low, known.high) == (LoadBias(bias), low, high)
-                    && (is_exe || known.path == path)
-            })
+        let name = Path::new(object.name());
+        let is_known = |module: &&Rc<Module>| {
+            (module.bias, module.low, module.high) == (bias, low, high)
+                && (if is_exe { module.is_exe } else { module.path == name })
         };
-        // What the program's name leads to may be another file by now.
-        let known = if is_exe && link.is_none() { of_before() } else { None };
-        match known.map(|known| known.id).or(link).or_else(|| id_of(&path)) {
-            _ if low >= high => {}
-            Some(id) => {
-                let path = known.map_or(path, |known| known.path.clone());
-                let is_own = (low..high).contains(&own);
-                modules.push(Module { path, id, bias: LoadBias(bias), low, high, is_exe, is_own });
-            }
-            None => modules.extend(of_before().map(|known| Module::clone(known))),
+        if let Some(module) = known.iter().find(is_known) {
+            modules.push(Rc::clone(module));
+            return;
+        }
+        let path = if is_exe { exe_path() } else { name.to_path_buf() };
+        let link = if is_exe { id_of(Path::new("/proc/self/exe")) } else { None };
+        let id = link.or_else(|| id_of(&path));
+        if let (Some(id), true) = (id, low < high) {
+            let is_own = (low..high).contains(&own);
+            modules.push(Rc::new(Module { path, id, bias, low, high, is_exe, is_own }));
         }
     });
-    modules.extend(other_namespaces(&modules, before));
-    modules.into_iter().map(Rc::new).collect()
+    let others = other_namespaces(&modules, known);
+    modules.extend(others);
+    modules
 }
 
 /// `struct link_map` (link.h), as far as it is public.
@@ -132,14 +135,17 @@ struct LinkMap {
     next: *const LinkMap,
 }
 
-/// `struct r_debug_extended` (link.h); `next` is there from version 2 on.
+/// `struct r_debug_extended` (link.h).
 #[repr(C)]
-struct RDebug {
+pub struct RDebug {
     version: i32,
     map: *const LinkMap,
-    breakpoint: u64,
-    state: i32,
+    /// The function that the linker calls before and after each change.
+    pub breakpoint: u64,
+    /// Which of the two it is.
+    pub state: i32,
     loader: u64,
+    /// From version 2 on.
     next: *const RDebug,
 }
 
@@ -149,43 +155,109 @@ unsafe extern "C" {
     static _r_debug: RDebug;
 }
 
+/// The linker's own struct. The linker writes it.
+#[must_use]
+pub fn linker() -> *const RDebug {
+    &raw const _r_debug
+}
+
 /// Objects of dlmopen's namespaces, which dl_iterate_phdr shows only to callers inside them. Read while
 /// the linker waits for us or with unmapping held back.
-fn other_namespaces(known: &[Module], before: &[Rc<Module>]) -> Vec<Module> {
+fn other_namespaces(listed: &[Rc<Module>], known: &[Rc<Module>]) -> Vec<Rc<Module>> {
     let mut found = Vec::new();
-    let first = &raw const _r_debug;
     // SAFETY: the linker's own list, which only grows; `next` is there from this version on.
-    let mut namespace = unsafe { if (*first).version >= 2 { (*first).next } else { return found } };
+    let mut namespace = unsafe { if (*linker()).version >= 2 { (*linker()).next } else { return found } };
     // SAFETY: as above.
     while let Some(debug) = unsafe { namespace.as_ref() } {
-        let mut map = debug.map;
         // SAFETY: objects of the namespace, not unmapped meanwhile.
-        while let Some(object) = unsafe { map.as_ref() } {
-            map = object.next;
-            if object.name.is_null() || known.iter().any(|module| module.bias.0 == object.bias) {
-                continue;
+        for (name, bias) in unsafe { objects_of(debug) } {
+            if !listed.iter().any(|module| module.bias.0 == bias) {
+                found.extend(known_or_new(Path::new(OsStr::from_bytes(&name)), bias, known));
             }
-            // SAFETY: a terminated string of the linker's.
-            let name = unsafe { CStr::from_ptr(object.name) }.to_bytes();
-            let path = Path::new(OsStr::from_bytes(name));
-            let known = || {
-                before
-                    .iter()
-                    .find(|known| known.bias.0 == object.bias && known.path == path)
-                    .map(|known| Module::clone(known))
-            };
-            found.extend(module_of(path, object.bias).or_else(known));
         }
         namespace = debug.next;
     }
     found
 }
 
+/// Name and bias of each object of a namespace; the program's own name is empty.
+///
+/// # Safety
+/// No object is unmapped meanwhile.
+unsafe fn objects_of(debug: &RDebug) -> Vec<(Vec<u8>, u64)> {
+    let mut found = Vec::new();
+    let mut map = debug.map;
+    // SAFETY: the caller's promise.
+    while let Some(object) = unsafe { map.as_ref() } {
+        map = object.next;
+        if !object.name.is_null() {
+            // SAFETY: a terminated string of the linker's.
+            let name = unsafe { CStr::from_ptr(object.name) }.to_bytes();
+            found.push((name.to_vec(), object.bias));
+        }
+    }
+    found
+}
+
+/// The same as [`list_modules`] where no other thread can change anything, and without libc's lock; `known` are
+/// those of before.
+#[must_use]
+pub(super) fn list_modules_alone(known: &[Rc<Module>]) -> Vec<Rc<Module>> {
+    // SAFETY: the linker's own struct; only this thread could unmap an object.
+    let objects = unsafe { objects_of(&*linker()) };
+    let mut modules: Vec<Rc<Module>> = objects
+        .iter()
+        .filter_map(|(name, bias)| known_or_new(Path::new(OsStr::from_bytes(name)), *bias, known))
+        .collect();
+    let others = other_namespaces(&modules, known);
+    modules.extend(others);
+    modules
+}
+
+/// An object of the linker's list; the program's name is empty there.
+fn known_or_new(path: &Path, bias: u64, known: &[Rc<Module>]) -> Option<Rc<Module>> {
+    let is_known = |module: &&Rc<Module>| {
+        module.bias.0 == bias && (module.path == path || module.is_exe && path.as_os_str().is_empty())
+    };
+    known.iter().find(is_known).cloned().or_else(|| module_of(path, bias).map(Rc::new))
+}
+
+/// Whether the file that a module's path leads to is the one that was mapped: the program headers and the notes
+/// (a build id is one) are the same in memory.
+pub(super) fn is_file_of(module: &Module, file: &ElfFile) -> bool {
+    /// Headers before the text, which may be in the same page.
+    const HEADER_SIZE: usize = 64;
+    let first = file.load_segments().iter().min_by_key(|segment| segment.link.0).map(|segment| segment.link);
+    let Some(first) = first else { return false };
+    let header = file.bytes_at(first, HEADER_SIZE);
+    let Some(table) = header.get(32..40).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes)
+    else {
+        return false;
+    };
+    let count = header.get(56..58).map_or(0, |bytes| usize::from(u16::from_le_bytes([bytes[0], bytes[1]])));
+    let is_same = |at: LinkAddr, len: usize| {
+        let wanted = file.bytes_at(at, len);
+        let mut found = vec![0; wanted.len()];
+        SafeMemory.read(at.at(module.bias).0, &mut found) == found.len() && found == wanted
+    };
+    const PROGRAM_HEADER_SIZE: usize = 56;
+    const PT_NOTE: u32 = 4;
+    let headers = file.bytes_at(first.add(table), count * PROGRAM_HEADER_SIZE);
+    let notes = headers.chunks_exact(PROGRAM_HEADER_SIZE).filter_map(|header| {
+        let word = |at: usize| header[at..at + 8].try_into().ok().map(u64::from_le_bytes);
+        let is_note = header[..4] == PT_NOTE.to_le_bytes();
+        is_note.then(|| Some((LinkAddr(word(16)?), word(32)? as usize)))?
+    });
+    is_same(first, HEADER_SIZE)
+        && is_same(first.add(table), count * PROGRAM_HEADER_SIZE)
+        && notes.into_iter().all(|(at, len)| is_same(at, len))
+}
+
 /// A module known by its path and bias alone: its extent is in its file.
 fn module_of(path: &Path, bias: u64) -> Option<Module> {
     let bytes = MappedFiles.open(path)?;
     let id = bytes.id();
-    let file = crate::elf::ElfFile::parse(path, bytes).ok()?;
+    let file = ElfFile::parse(path, bytes).ok()?;
     let segments = file.load_segments();
     let low = segments.iter().map(|segment| segment.link.0).min()?;
     let high = segments.iter().map(|segment| segment.link.0 + segment.mem_size).max()?;
@@ -201,8 +273,8 @@ fn module_of(path: &Path, bias: u64) -> Option<Module> {
 }
 
 /// Runs `work` while no object can be unmapped: inside dl_iterate_phdr, which holds the lock that
-/// dlclose takes (it is recursive, so `work` may list objects).
-pub fn with_objects_held<R>(work: impl FnOnce() -> R) -> Option<R> {
+/// dlclose takes (it is recursive, so `work` may list objects). `None` where it panicked.
+pub(super) fn with_objects_held<R>(work: impl FnOnce() -> R) -> Option<R> {
     struct State<F, R> {
         work: Option<F>,
         result: Option<R>,

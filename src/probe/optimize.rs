@@ -195,10 +195,13 @@ impl Registry {
         for point in points {
             let Some(detour) = point.detour().filter(|_| point.optimized.load(Relaxed)) else { continue };
             let mut memory = [0; JUMP_LEN];
-            let n = SafeMemory.read(point.at, &mut memory);
-            let is_ours = matches!(memory[0], JUMP | INT3) && n == JUMP_LEN;
-            // The object went away, or somebody wrote there after us.
-            if point.gone.load(Relaxed) || !is_ours {
+            let is_read = self.poker.read(point.at, &mut memory);
+            // A step of the writing failed: int3, and some of the rest.
+            let jump = detour.jump();
+            let may_be = |at: usize| [jump[at], detour.original[at]].contains(&memory[at]);
+            let is_ours = memory == jump || memory[0] == INT3 && (1..JUMP_LEN).all(may_be);
+            // The object went away, or somebody wrote there after us, or has mapped something else.
+            if point.gone.load(Relaxed) || !is_read || !is_ours {
                 point.optimized.store(false, SeqCst);
                 continue;
             }

@@ -13,16 +13,17 @@ use crate::error::{NotOptimized, Refusal};
 use crate::few::Few;
 use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
-use crate::hit::point;
+use crate::hit::{point, process};
 use crate::place::Label;
 use crate::probe::commit::publish_address;
 use crate::probe::frames;
 use crate::probe::instance::{Instance, Maker, ModuleKey, Request};
-use crate::probe::modules::{Module, list_modules, with_objects_held};
+use crate::probe::modules::{Module, is_file_of, list_modules, list_modules_alone};
 use crate::probe::retire::Retirement;
 use crate::sys::{self, FixedHashMap};
 
-/// Everything registered. Reached through [`crate::probe::lock`].
+/// Everything registered. Reached through [`crate::probe::lock`]; what looks at objects or writes text, with
+/// unmapping held back.
 pub struct Registry {
     /// The objects loaded now.
     pub modules: Vec<Rc<Module>>,
@@ -36,14 +37,14 @@ pub struct Registry {
     /// What was found; `None` where unregistered.
     pub instances: Vec<Option<Instance>>,
     pub(super) by_struct: FixedHashMap<usize, u32>,
-    /// Instances that were no place of their own.
-    pub(super) dropped: Vec<Dropped>,
     pub(super) poker: Poker,
     pub(super) arenas: Arenas,
     pub(super) detours: DetourSpace,
     pub(super) retirement: Retirement,
     /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
     pub(super) unrelocated: Vec<Rc<Module>>,
+    /// Who is told when one of them is relocated.
+    pub(super) relocation: Option<&'static Consumer>,
     /// Why armed places are not optimized, by address.
     pub not_optimized: FixedHashMap<u64, NotOptimized>,
     /// Places found since [`Registry::release_files`].
@@ -62,14 +63,6 @@ pub(super) struct Key {
     pub(super) file: u32,
 }
 
-/// A place that another instance of the same request stands for.
-pub(super) struct Dropped {
-    pub(super) request: usize,
-    pub(super) file: u32,
-    pub(super) offset: u64,
-    pub(super) other: usize,
-}
-
 // SAFETY: reached by one thread at a time, under the lock.
 unsafe impl Send for Registry {}
 
@@ -77,7 +70,7 @@ unsafe impl Send for Registry {}
 const RELEASE_AFTER: usize = 1024;
 
 impl Registry {
-    /// An empty registry, with the way to write text opened.
+    /// An empty registry, with the way to write text opened. Unmapping is held back.
     #[must_use]
     pub fn new() -> Self {
         let modules = list_modules(&[]);
@@ -90,12 +83,12 @@ impl Registry {
             keys: Vec::new(),
             paths: Vec::new(),
             by_struct: FixedHashMap::default(),
-            dropped: Vec::new(),
             poker: Poker::new(),
             arenas: Arenas::default(),
             detours: DetourSpace::default(),
             retirement: Retirement::default(),
             unrelocated: Vec::new(),
+            relocation: None,
             not_optimized: FixedHashMap::default(),
             looked_up: 0,
             names: FixedHashMap::default(),
@@ -153,8 +146,8 @@ impl Registry {
     /// there before certainly is. `on_relocated` is called before a new object's first own function,
     /// where a probe waits for that.
     pub fn objects_mapped(&mut self, on_relocated: InternalHandler) {
+        let now = self.list_modules();
         let before = std::mem::take(&mut self.modules);
-        let now = list_modules(&before);
         self.retry(|_| true);
         self.unrelocated = now.into_iter().filter(|module| !before.contains(module)).collect();
         self.modules = before;
@@ -167,8 +160,10 @@ impl Registry {
                 .any(|instance| self.is_of(instance, &module) && is_not_ready(instance));
             let init = self.file(&module).ok().and_then(|file| file.init());
             if let (true, Some(init)) = (waits, init) {
-                // Without it the probe stays pending until the linker's next call.
-                let _ = self.register_internal(init.at(module.bias).0, on_relocated);
+                // Without it the probe stays pending until the linker's next call. One for all: objects come and
+                // go for ever.
+                let consumer = *self.relocation.get_or_insert_with(|| internal_consumer(on_relocated));
+                let _ = self.arm_internals(&[(init.at(module.bias).0, consumer)]);
             }
         }
     }
@@ -232,20 +227,23 @@ impl Registry {
     /// The same, where all requests before `first_new` were in line with the objects loaded then: if
     /// these are still the same, only the others are looked at.
     fn bring_in_line(&mut self, first_new: usize) {
-        let this = &mut *self;
-        with_objects_held(|| {
-            let modules = list_modules(&this.modules);
-            let is_same = this.modules == modules;
-            let (request, instance) = if is_same { (first_new, this.instances.len()) } else { (0, 0) };
-            this.forget_unmapped(&modules);
-            this.modules = modules;
-            if !is_same {
-                frames::publish(&this.modules);
-            }
-            this.resolve_from(request);
-            this.commit_from(request, if request == 0 { 0 } else { instance });
-        });
+        let modules = self.list_modules();
+        let is_same = self.modules == modules;
+        let (request, instance) = if is_same { (first_new, self.instances.len()) } else { (0, 0) };
+        self.forget_unmapped(&modules);
+        self.modules = modules;
+        self.forget_files();
+        if !is_same {
+            frames::publish(&self.modules);
+        }
+        self.resolve_from(request);
+        self.commit_from(request, if request == 0 { 0 } else { instance });
         self.retirement.reclaim();
+    }
+
+    /// The objects loaded now.
+    fn list_modules(&self) -> Vec<Rc<Module>> {
+        if process::is_lone_child() { list_modules_alone(&self.modules) } else { list_modules(&self.modules) }
     }
 
     /// The number of the request made from this struct.
@@ -271,9 +269,6 @@ impl Registry {
             {
                 self.by_struct.remove(&(up as usize));
             }
-            if !self.dropped.is_empty() {
-                self.dropped.retain(|dropped| dropped.request != *request);
-            }
             for number in &gone.instances {
                 let Some(instance) = self.instances[*number as usize].take() else { continue };
                 instance.consumer().alive.store(false, SeqCst);
@@ -287,8 +282,7 @@ impl Registry {
         // Those who register and unregister for ever don't make us grow; see `compact` too.
         self.requests.truncate(self.requests.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
         self.instances.truncate(self.instances.iter().rposition(Option::is_some).map_or(0, |last| last + 1));
-        // Nothing is unmapped, and something else mapped there, between the look and the write.
-        with_objects_held(|| self.settle(&restore));
+        self.settle(&restore);
         consumers
     }
 
@@ -317,7 +311,7 @@ impl Registry {
             instance.consumer().alive.store(on && !crashed, SeqCst);
             points.extend(instance.points.iter().copied());
         }
-        with_objects_held(|| self.settle(&points));
+        self.settle(&points);
         let instances = self.requests[request].iter().flat_map(|request| &request.instances);
         for instance in instances.filter_map(|number| self.instances[*number as usize].as_ref()) {
             publish_address(instance);
@@ -336,21 +330,24 @@ impl Registry {
     /// The same for many at once: everything is ready before the first byte is written. Returns those
     /// that are refused.
     pub fn register_internals(&mut self, wanted: &[(u64, InternalHandler)]) -> Vec<(u64, Refusal)> {
+        let wanted: Vec<_> = wanted.iter().map(|(at, run)| (*at, internal_consumer(*run))).collect();
+        self.arm_internals(&wanted)
+    }
+
+    fn arm_internals(&mut self, wanted: &[(u64, &'static Consumer)]) -> Vec<(u64, Refusal)> {
         let mut refused = Vec::new();
         let mut ready = Vec::new();
-        for (at, run) in wanted {
+        for (at, consumer) in wanted {
             match self.prepare_address(*at) {
-                Ok(point) => ready.push((point, *run)),
+                Ok(point) => ready.push((point, *consumer)),
                 Err(refusal) => refused.push((*at, refusal)),
             }
         }
         if let Err(errno) = self.arenas.flush(&mut self.poker) {
             refused.extend(ready.drain(..).map(|(point, _)| (point.at, Refusal::TextNotWritable { errno })));
         }
-        for (point, run) in &ready {
-            let consumer = Consumer::new(Role::Internal(*run));
-            consumer.alive.store(true, Relaxed);
-            self.attach(point, Box::leak(Box::new(consumer)));
+        for (point, consumer) in &ready {
+            self.attach(point, *consumer);
         }
         let points: Vec<_> = ready.iter().map(|(point, _)| *point).collect();
         self.settle(&points);
@@ -391,6 +388,22 @@ impl Registry {
     pub fn file(&mut self, module: &Module) -> Result<Rc<ElfFile>, Refusal> {
         parsed(&mut self.files, module)
     }
+
+    /// Files of objects that come back are kept, but not for ever more of them.
+    pub(super) fn forget_files(&mut self) {
+        const MOST_KEPT: usize = 64;
+        if self.files.len() > self.modules.len() + MOST_KEPT {
+            let modules = &self.modules;
+            self.files.retain(|id, _| modules.iter().any(|module| module.id == *id));
+        }
+    }
+}
+
+/// One of the engine's own, for ever.
+fn internal_consumer(run: InternalHandler) -> &'static Consumer {
+    let consumer = Consumer::new(Role::Internal(run));
+    consumer.alive.store(true, Relaxed);
+    Box::leak(Box::new(consumer))
 }
 
 /// The parsed files, by their identity.
@@ -398,24 +411,23 @@ pub(super) type Files = FixedHashMap<FileId, Result<Rc<ElfFile>, Refusal>>;
 
 /// The parsed file of a module; parsed once.
 pub(super) fn parsed(files: &mut Files, module: &Module) -> Result<Rc<ElfFile>, Refusal> {
+    files.entry(module.id).or_insert_with(|| open_file(module).map(Rc::new)).clone()
+}
+
+/// The file of a loaded module, as it was mapped.
+fn open_file(module: &Module) -> Result<ElfFile, Refusal> {
     use crate::elf::FileSource;
-    files
-        .entry(module.id)
-        .or_insert_with(|| {
-            let unreadable = || Refusal::BadObject {
-                path: module.path.display().to_string(),
-                why: "can't be read".to_owned(),
-            };
-            let link = Path::new("/proc/self/exe");
-            let linked = if module.is_exe { crate::probe::MappedFiles.open(link) } else { None };
-            let bytes = linked.or_else(|| crate::probe::MappedFiles.open(&module.path));
-            let bytes = bytes.ok_or_else(unreadable)?;
-            if bytes.id() != module.id {
-                return Err(unreadable());
-            }
-            ElfFile::parse(&module.path, bytes).map(Rc::new).map_err(|e| e.refusal(&module.path))
-        })
-        .clone()
+    let bad = |why: &str| Refusal::BadObject { path: module.path.display().to_string(), why: why.to_owned() };
+    let link = std::path::Path::new("/proc/self/exe");
+    let linked = if module.is_exe { crate::probe::MappedFiles.open(link) } else { None };
+    let bytes = linked.or_else(|| crate::probe::MappedFiles.open(&module.path));
+    let bytes = bytes.ok_or_else(|| bad("can't be read"))?;
+    let replaced = "the file is not the one that was loaded: it was replaced since";
+    if bytes.id() != module.id {
+        return Err(bad(replaced));
+    }
+    let file = ElfFile::parse(&module.path, bytes).map_err(|e| e.refusal(&module.path))?;
+    if is_file_of(module, &file) { Ok(file) } else { Err(bad(replaced)) }
 }
 
 /// Whether it waits for its object's relocation.
@@ -444,7 +456,7 @@ impl Registry {
 
     /// Looks which objects are loaded: before [`Registry::label_of`].
     pub fn list_anew(&mut self) {
-        self.modules = list_modules(&self.modules);
+        self.modules = self.list_modules();
         frames::publish(&self.modules);
     }
 

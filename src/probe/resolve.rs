@@ -17,7 +17,7 @@ use crate::probe::consumers;
 use crate::probe::instance::{Instance, Maker, ModuleKey, Request, Symbol};
 use crate::probe::modules::{MappedFiles, Module};
 use crate::probe::optimize::detours_of;
-use crate::probe::registry::{Dropped, Registry};
+use crate::probe::registry::Registry;
 use crate::sys::{self, FixedHashMap, FixedHasher};
 
 impl Registry {
@@ -110,14 +110,11 @@ impl Registry {
     fn places_of(&self, number: usize, key: ModuleKey) -> FixedHashMap<u64, usize> {
         let file = self.keys[key as usize].file;
         let instances = self.requests[number].iter().flat_map(|request| &request.instances);
-        let mut known: FixedHashMap<u64, usize> = instances
+        instances
             .filter_map(|id| Some((*id, self.instances[*id as usize].as_ref()?)))
             .filter(|(_, instance)| instance.file == file)
             .map(|(id, instance)| (instance.offset.0, id as usize))
-            .collect();
-        let dropped = self.dropped.iter().filter(|dropped| (dropped.request, dropped.file) == (number, file));
-        known.extend(dropped.map(|dropped| (dropped.offset, dropped.other)));
-        known
+            .collect()
     }
 
     /// Finds or makes the instance for one place, and records where it is in memory.
@@ -146,17 +143,15 @@ impl Registry {
         } else {
             self.prepare(module, file, resolved)
         };
-        if let Ok(point) = point
-            && self.is_there_already(number, instance, resolved.ifunc, point)
-        {
-            return;
-        }
+        let is_elsewhere =
+            point.as_ref().is_ok_and(|point| self.is_there_already(number, instance, resolved.ifunc, point));
         let Some(instance) = self.instances[instance].as_mut() else { return };
+        instance.is_elsewhere = is_elsewhere;
         match point {
             Ok(point) => {
                 instance.refusal = None;
                 instance.is_chosen |= resolved.ifunc;
-                if !instance.points.iter().any(|p| std::ptr::eq(*p, point)) {
+                if !is_elsewhere && !instance.points.iter().any(|p| std::ptr::eq(*p, point)) {
                     instance.points.push(point);
                 }
             }
@@ -165,7 +160,8 @@ impl Registry {
     }
 
     /// Whether another instance of the request is at this point: a pattern that names an IFUNC and what it
-    /// chose means one place, and this instance is dropped.
+    /// chose means one place. What it chooses may be another one the next time (another library's, even), so
+    /// the instance stays.
     fn is_there_already(
         &mut self,
         number: usize,
@@ -173,27 +169,16 @@ impl Registry {
         is_chosen: bool,
         point: &'static ProbePoint,
     ) -> bool {
-        let Some(request) = self.requests[number].as_ref() else { return false };
-        if request.instances.len() < 2 || !(is_chosen || request.has_chosen) {
-            self.requests[number].as_mut().expect("just seen").has_chosen |= is_chosen;
+        let Some(request) = self.requests[number].as_mut() else { return false };
+        request.has_chosen |= is_chosen;
+        if request.instances.len() < 2 || !request.has_chosen {
             return false;
         }
-        let other = request.instances.iter().map(|id| *id as usize).find(|other| {
-            *other != new
-                && self.instances[*other].as_ref().is_some_and(|other| {
-                    (is_chosen || other.is_chosen) && other.points.iter().any(|p| std::ptr::eq(*p, point))
-                })
-        });
-        let request = self.requests[number].as_mut().expect("just seen");
-        request.has_chosen |= is_chosen;
-        let Some(other) = other else { return false };
-        request.instances.retain(|id| *id as usize != new);
-        // Its consumer was never attached, and counts nothing.
-        if let Some(dropped) = self.instances[new].take() {
-            let (file, offset) = (dropped.file, dropped.offset.0);
-            self.dropped.push(Dropped { request: number, file, offset, other });
-        }
-        true
+        request.instances.iter().map(|id| *id as usize).filter(|other| *other != new).any(|other| {
+            self.instances[other].as_ref().is_some_and(|other| {
+                (is_chosen || other.is_chosen) && other.points.iter().any(|p| std::ptr::eq(*p, point))
+            })
+        })
     }
 
     /// Calls the IFUNC's resolver, as the loader did, and prepares what it chose.
@@ -262,6 +247,7 @@ impl Registry {
             consumer,
             points: Few::None,
             is_idle: refusal.is_some(),
+            is_elsewhere: false,
             refusal,
             symbol,
             enabled,

@@ -60,15 +60,23 @@ pub fn find(registry: &mut Registry) -> Gates {
         by_number: direct_call(&libc, &file),
         ..Gates::default()
     };
+    let ends: Vec<u64> = thread_ends(&libc, &file).collect();
     for (at, number) in sites(&libc, &file, &gated) {
+        if ends.contains(&at) {
+            continue;
+        }
+        if number == libc::SYS_clone && !is_in_clone(&file, RuntimeAddr(at).link(libc.bias)) {
+            continue;
+        }
         if number == libc::SYS_rt_sigprocmask && only_blocks(&file, RuntimeAddr(at).link(libc.bias)) {
             gates.blocking.push(at);
         } else {
             gates.others.push((at, number));
         }
     }
-    gates.ends.extend(thread_ends(&libc, &file).chain(gates.exit));
-    gates.others.extend(thread_ends(&libc, &file).map(|at| (at, libc::SYS_exit)));
+    gates.others.extend(ends.into_iter().map(|at| (at, libc::SYS_exit)));
+    let of_threads = gates.others.iter().filter(|(_, number)| *number == libc::SYS_exit).map(|(at, _)| *at);
+    gates.ends.extend(of_threads.chain(gates.exit));
     if gates.exit.is_none() {
         say(Level::Warn, "no report at _exit: libc has no such symbol");
     }
@@ -111,6 +119,11 @@ fn only_blocks(file: &ElfFile, site: LinkAddr) -> bool {
         elf::boundary::starts(file, &bounds).flatten().take_while(|start| *start < site).collect();
     // As far back as the number may be: nothing between but plain instructions.
     before.iter().rev().take(MOST_BETWEEN).any(|start| file.bytes_at(*start, 2) == XOR_EDI_EDI)
+}
+
+/// Whether a site is the one of clone(): a fork makes the same system call, with flags that are of no interest.
+fn is_in_clone(file: &ElfFile, site: LinkAddr) -> bool {
+    file.symbolize(site).is_some_and(|(name, _)| name.trim_start_matches('_') == "clone")
 }
 
 fn is_libc(module: &Module) -> bool {

@@ -112,6 +112,7 @@ fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
         };
         let mut found: Vec<&Instance> =
             request.instances.iter().filter_map(|i| registry.instances[*i as usize].as_ref()).collect();
+        found.retain(|instance| instance.is_place());
         found.sort_by(|a, b| {
             registry
                 .object_of(a)

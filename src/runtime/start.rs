@@ -1,7 +1,7 @@
 //! Starting the engine, once: for a config before anything of the program runs, or at the first
 //! call of the C API.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
@@ -78,10 +78,18 @@ fn end_start() {
 
 /// Runs `work` as the one thread that starts the engine.
 fn starting(work: impl FnOnce() -> Result<(), i32>) -> Result<(), i32> {
-    begin_start(sys::gettid() as u32, u32::MAX)?;
-    let result = work();
-    end_start();
-    result
+    // In the order of `probe::lock`.
+    let work = || {
+        begin_start(sys::gettid() as u32, u32::MAX)?;
+        let result = work();
+        end_start();
+        result
+    };
+    let done = match BASE.get() {
+        Some(()) => lock::holding_objects(work),
+        None => lock::holding_objects_first(work),
+    };
+    done.unwrap_or(Err(-libc::EFAULT))
 }
 
 /// Signals, clock, registry: what has to be there before anything can be read or probed.
@@ -105,6 +113,7 @@ fn start_base() {
             libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork));
         }
         process::start(on_fork_child);
+        lock::note_objects_held();
         barrier::start();
         let _section = thread::LibrarySection::enter();
         asm::start();
@@ -184,8 +193,9 @@ fn wait_for_unblocked_threads() -> Result<(), i32> {
 }
 
 unsafe extern "C" fn before_fork() {
-    let _ = begin_start(FORKING, PATIENCE);
     lock::before_fork();
+    let _ = begin_start(FORKING, PATIENCE);
+    lock::before_fork_change();
 }
 
 unsafe extern "C" fn after_fork() {
@@ -334,6 +344,18 @@ pub fn initialise(environment: &Environment) {
     let strict = environment.strictness == Strictness::Strict;
     output::note_stderr();
     super::messages::set_level(&environment.level);
+    // First of all: its memory functions, which we would use, are not ready yet.
+    if let Some(sanitizer) = own_signals() {
+        say(
+            Level::Error,
+            &format!(
+                "nothing is probed: the program is compiled with {sanitizer}, which blocks SIGTRAP by system \
+                 calls of its own, and would be killed at the next breakpoint"
+            ),
+        );
+        stop_if(strict);
+        return;
+    }
     let loaded = match read_config(&environment.config) {
         Ok(loaded) => loaded,
         Err(message) => {
@@ -377,6 +399,19 @@ pub fn initialise(environment: &Environment) {
     }
     let refused = install(config.probes, environment.strictness);
     stop_if(strict && refused);
+}
+
+/// What is compiled into the program that makes the system calls of threads and signals itself, around those we
+/// stand before. (AddressSanitizer does not.)
+fn own_signals() -> Option<&'static str> {
+    let known = [(c"__tsan_init", "ThreadSanitizer"), (c"__msan_init", "MemorySanitizer")];
+    // SAFETY: lookups by name, at start.
+    let is_there = |name: &CStr| unsafe { !libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()).is_null() };
+    let found = known.into_iter().find(|(name, _)| is_there(name)).map(|(_, sanitizer)| sanitizer);
+    // The program's first dlerror() must not be told that they are missing.
+    // SAFETY: takes nothing.
+    unsafe { libc::dlerror() };
+    found
 }
 
 fn stop_if(strict: bool) {

@@ -1,41 +1,26 @@
 //! Objects that come and go: an internal probe on the function the dynamic linker calls for
 //! debuggers (`_r_debug.r_brk`), as gdb does.
 
-use std::sync::atomic::{AtomicPtr, Ordering::*};
-
 use crate::hit::consumer::Flow;
 use crate::hit::trap::Hit;
-use crate::probe::{Registry, lock};
+use crate::probe::{Registry, linker, lock};
 use crate::runtime::messages::{Level, say};
-
-/// `struct r_debug` (link.h).
-#[repr(C)]
-struct RDebug {
-    version: i32,
-    map: usize,
-    breakpoint: u64,
-    state: i32,
-}
 
 /// `r_state`: the list of objects is complete. (link.h)
 const RT_CONSISTENT: i32 = 0;
 
-static R_DEBUG: AtomicPtr<RDebug> = AtomicPtr::new(std::ptr::null_mut());
-
 /// Puts the probe there.
 pub fn install(registry: &mut Registry) {
-    // SAFETY: a lookup by name, once, at start.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_r_debug".as_ptr()) }.cast::<RDebug>();
     // SAFETY: the linker's own struct, which lives for ever.
-    let Some(debug) = (unsafe { found.as_ref() }).filter(|debug| debug.breakpoint != 0) else {
+    let breakpoint = unsafe { (*linker()).breakpoint };
+    if breakpoint == 0 {
         say(
             Level::Warn,
             "the dynamic linker's _r_debug was not found: libraries loaded later are not probed",
         );
         return;
-    };
-    R_DEBUG.store(found, Release);
-    if let Err(refusal) = registry.register_internal(debug.breakpoint, on_change) {
+    }
+    if let Err(refusal) = registry.register_internal(breakpoint, on_change) {
         say(Level::Warn, &format!("libraries loaded later are not probed: {refusal}"));
     }
 }
@@ -43,10 +28,8 @@ pub fn install(registry: &mut Registry) {
 /// At a hit, in the thread that called dlopen or dlclose: objects are mapped, constructors have not
 /// run; or destructors have, and the object is gone. The linker waits for us.
 fn on_change(_hit: &mut Hit<'_>) -> Flow {
-    // SAFETY: stored by install, lives for ever.
-    let Some(debug) = (unsafe { R_DEBUG.load(Acquire).as_ref() }) else { return Flow::Continue };
-    // SAFETY: the linker writes it before it calls us.
-    if unsafe { std::ptr::read_volatile(&raw const debug.state) } != RT_CONSISTENT {
+    // SAFETY: it lives for ever, and the linker writes it before it calls us.
+    if unsafe { (&raw const (*linker()).state).read_volatile() } != RT_CONSISTENT {
         return Flow::Continue;
     }
     report(lock::with(|registry| {

@@ -8,13 +8,29 @@ use super::call::{map_anonymous, mmap, munmap, syscall3, syscall4};
 #[derive(Debug)]
 pub struct Fd(i32);
 
-/// Device and inode: what makes two names one file.
+/// Device and inode: what makes two names one file. An inode's number may be another file's later, and a file's
+/// content may be another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct FileId {
     /// st_dev.
     pub dev: u64,
     /// st_ino.
     pub ino: u64,
+    /// st_size.
+    pub size: u64,
+    /// st_mtime, in nanoseconds.
+    pub modified_ns: i64,
+}
+
+impl From<&libc::stat> for FileId {
+    fn from(stat: &libc::stat) -> Self {
+        Self {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            size: stat.st_size as u64,
+            modified_ns: stat.st_mtime.wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec),
+        }
+    }
 }
 
 impl Fd {
@@ -73,6 +89,20 @@ impl Fd {
         unsafe { syscall3(libc::SYS_read, self.0 as usize, buffer.as_mut_ptr() as usize, buffer.len()) }
     }
 
+    /// pread(2).
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, i32> {
+        // SAFETY: the buffer's length is passed.
+        unsafe {
+            syscall4(
+                libc::SYS_pread64,
+                self.0 as usize,
+                buffer.as_mut_ptr() as usize,
+                buffer.len(),
+                offset as usize,
+            )
+        }
+    }
+
     /// pwrite(2).
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, i32> {
         // SAFETY: the buffer's length is passed.
@@ -117,7 +147,7 @@ pub fn file_id(path: &CStr) -> Result<FileId, i32> {
     unsafe { syscall3(libc::SYS_stat, path.as_ptr() as usize, stat.as_mut_ptr() as usize, 0) }?;
     // SAFETY: zeroed is a valid stat, and the kernel filled it.
     let stat = unsafe { stat.assume_init() };
-    Ok(FileId { dev: stat.st_dev, ino: stat.st_ino })
+    Ok(FileId::from(&stat))
 }
 
 /// A file mapped read-only and private; unmapped when dropped.
@@ -137,7 +167,7 @@ impl Mapping {
         if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
             return Err(libc::EACCES);
         }
-        let id = FileId { dev: stat.st_dev, ino: stat.st_ino };
+        let id = FileId::from(&stat);
         let len = stat.st_size as usize;
         if len == 0 {
             return Ok(Self { address: 0, len: 0, id });

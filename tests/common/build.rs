@@ -135,8 +135,11 @@ impl Program {
         let mut hash = DefaultHasher::new();
         (driver, &args, read(&self.source)).hash(&mut hash);
         read(&manifest.join("include/uprobe.h")).hash(&mut hash);
-        for header in ["check.h", "defer.h", "handlers.h", "registers.h", "returns.h"] {
-            read(&manifest.join("tests/programs").join(header)).hash(&mut hash);
+        for header in headers(&manifest.join("tests/programs")) {
+            read(&header).hash(&mut hash);
+        }
+        if let Some(own) = self.source.parent() {
+            headers(own).iter().for_each(|header| read(header).hash(&mut hash));
         }
         // One that is C to C and C++ to C++.
         if driver.ends_with("++") && self.source.with_extension("c").exists() {
@@ -173,6 +176,18 @@ impl Program {
         let _ = fs::remove_dir_all(&own);
         result
     }
+}
+
+/// The headers in a folder.
+fn headers(folder: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension() == Some(OsStr::new("h")))
+        .collect();
+    found.sort();
+    found
 }
 
 fn is_rust(source: &Path) -> bool {

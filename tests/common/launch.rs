@@ -213,14 +213,17 @@ impl Launch {
         let at = dir.display();
         // A test that brings its own tables gets them.
         let own = |table: &str| self.probes.lines().any(|line| line.trim() == table);
-        let mut text = String::new();
+        // What belongs to no table comes first.
+        let (top, probes): (Vec<&str>, Vec<&str>) =
+            self.probes.lines().partition(|line| line.starts_with("follow ="));
+        let mut text = top.join("\n") + "\n";
         if !own("[output]") {
             text += &format!("[output]\npath = '{at}/events.%p'\nformat = '{}'\n\n", self.output);
         }
         if !own("[summary]") {
             text += &format!("[summary]\npath = '{at}/summary.%p'\nformat = '{}'\n\n", self.summary);
         }
-        for line in self.probes.lines() {
+        for line in probes {
             text += line;
             text.push('\n');
             if line.trim() == "[[probe]]" && only_int3() && !self.probes.contains("method =") {

@@ -24,7 +24,7 @@ impl AsRef<[u8]> for Shared {
 
 impl FileSource for Always {
     fn open(&self, _: &Path) -> Option<FileBytes> {
-        Some(FileBytes::new(Shared(self.0.clone()), FileId { dev: 1, ino: 2 }))
+        Some(FileBytes::new(Shared(self.0.clone()), FileId { ino: 2, ..FileId::default() }))
     }
 }
 
@@ -54,7 +54,10 @@ fn symbol(pattern: SymbolPattern) -> Target {
 /// Parses `bytes` and asks; a debug file looked for has the bytes `debug`. Returns whether it could be parsed.
 pub fn exercise(bytes: Vec<u8>, debug: Arc<Vec<u8>>) -> bool {
     let len = bytes.len() as u64;
-    let parsed = ElfFile::parse(Path::new("/tmp/hostile"), FileBytes::new(bytes, FileId { dev: 1, ino: 1 }));
+    let parsed = ElfFile::parse(
+        Path::new("/tmp/hostile"),
+        FileBytes::new(bytes, FileId { ino: 1, ..FileId::default() }),
+    );
     let file = match parsed {
         Ok(file) => file,
         Err(error) => {
