@@ -104,8 +104,8 @@ pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, cont
     }
     // The kernel keeps one SIGTRAP for a thread at a time: where somebody has sent one in the moment before, that is
     // all that is told of the int3.
-    // SAFETY: the kernel's frame, and nobody else touches it.
     if code < 0
+        // SAFETY: the kernel's frame, and nobody else touches it.
         && is_hidden_breakpoint(unsafe { &*context })
         && let Some(thread) = thread::current()
     {
