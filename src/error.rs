@@ -105,6 +105,8 @@ pub enum Refusal {
         /// errno.
         errno: i32,
     },
+    /// A seccomp filter of the program's forbids what a breakpoint ends with.
+    NoSigreturn,
     /// The file can't be opened or is no ELF file we can use.
     BadObject {
         /// Path.
@@ -163,6 +165,7 @@ impl Refusal {
             Self::NotFunctionEntry { .. } => "not-function-entry",
             Self::NoSlotInReach => "no-slot-in-reach",
             Self::TextNotWritable { .. } => "text-not-writable",
+            Self::NoSigreturn => "no-sigreturn",
             Self::BadObject { .. } => "bad-object",
             Self::IfuncNotReady => "ifunc-not-ready",
             Self::NotYet { .. } => "not-yet",
@@ -194,7 +197,7 @@ impl Refusal {
             | Self::NotFunctionEntry { .. }
             | Self::BadFetch { .. } => -libc::EINVAL,
             Self::NoSlotInReach | Self::OutOfMemory => -libc::ENOMEM,
-            Self::TextNotWritable { .. } => -libc::EACCES,
+            Self::TextNotWritable { .. } | Self::NoSigreturn => -libc::EACCES,
             Self::BadObject { .. } => -libc::ENOEXEC,
             Self::IfuncNotReady => -libc::EAGAIN,
             Self::NotYet { .. } => -libc::EOPNOTSUPP,
@@ -269,6 +272,9 @@ impl fmt::Display for Refusal {
             }
             Self::TextNotWritable { errno } => {
                 write!(f, "the text can't be written: {}", std::io::Error::from_raw_os_error(*errno))
+            }
+            Self::NoSigreturn => {
+                write!(f, "a seccomp filter of the program forbids rt_sigreturn, which a breakpoint needs")
             }
             Self::BadObject { path, why } => write!(f, "'{path}': {why}"),
             Self::IfuncNotReady => {

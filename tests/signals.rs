@@ -191,3 +191,56 @@ mod children {
         assert_eq!(hundreds, 3, "one such child in each of three passes\n{outcome}");
     }
 }
+
+/// libc starts threads of its own with all signals blocked, in aio's and getaddrinfo_a's case by a
+/// system call of which the number is kept in another register than eax: it was not found, and the
+/// process died at the next trap. Whatever libc runs then is at an int3 here.
+mod helper_threads {
+    use super::*;
+
+    fn assert_way(way: &str) {
+        let launch = Launch::new(Program::new("helper_threads.c").lib("-lrt").lib("-lanl").build()).arg(way);
+        assert_same_as_native(&launch.clone().probe("libc.so.6:*", "method = 'int3'\naction = ['count']"));
+        assert_same_as_native(&launch.probe("libc.so.6:*", "kind = 'call'\naction = ['count']"));
+    }
+
+    #[test]
+    fn of_asynchronous_io() {
+        assert_way("aio");
+    }
+
+    #[test]
+    fn of_a_lookup() {
+        assert_way("lookup");
+    }
+
+    #[test]
+    fn of_a_timer() {
+        assert_way("timer");
+    }
+
+    #[test]
+    fn of_a_message_queue() {
+        assert_way("queue");
+    }
+}
+
+/// A program may forbid itself the time stamp counter, and the programs it executes: then each stamp of ours
+/// was a SIGSEGV in it.
+#[test]
+fn a_forbidden_time_stamp_counter_is_the_program_s_own_affair() {
+    let launch = Launch::new(Program::new("no_tsc.c").build());
+    for (kind, action) in [("call", "count"), ("call", "log"), ("entry", "log"), ("return", "log")] {
+        let keys = format!("kind = '{kind}'\naction = ['{action}']");
+        for format in ["text", "trace"] {
+            let launch = launch.clone().probe("exe:work", &keys).probe("exe:work_of_a_child", &keys);
+            let outcome = assert_same_as_native(&launch.format(format));
+            let summaries = outcome.summaries();
+            let hits = |at: usize| -> u64 {
+                let all = summaries.values().flatten();
+                all.filter_map(|summary| summary["probes"][at]["hits"].as_u64()).sum()
+            };
+            assert_eq!((hits(0), hits(1)), (2000, 1000), "{kind} {action} {format}\n{outcome}");
+        }
+    }
+}

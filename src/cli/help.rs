@@ -12,7 +12,7 @@ Commands:
   check    check a config, and each probe of it against a program; nothing is run
   report   print a binary trace, as text, JSON, a flame graph and more
   top      the counts of a running program, live      (not in this version yet)
-  doctor   say why probes would not work here         (not in this version yet)
+  doctor   say why probes would not work here, or in a program
 
 Options:
   -h, --help       this text; after a command, that command's
@@ -23,6 +23,7 @@ Examples:
   uprobe list libc.so.6 'open*'
   uprobe check probes.toml -- ./app
   uprobe report app.4242.trace
+  uprobe doctor -- ./app
 
 Exit status: 0 done, 1 failed, 2 wrong usage, 78 wrong config. `uprobe run` exits with
 the program's own status.
@@ -64,8 +65,9 @@ Examples:
   uprobe run -c probes.toml -- ./app --its-option
 
 Exit status: the program's own; 128+N where signal N killed it. 2 wrong usage, 78 the
-config is wrong or a probe can't be armed, 126 the program can't be run with probes
-(static, set-user-id, for another architecture), 127 it was not found, 1 anything else.
+config is wrong, a probe can't be armed, or no probe would work on this system, 126 the
+program can't be run with probes (static, set-user-id, for another architecture), 127 it
+was not found, 1 anything else. 'uprobe doctor' says what to do.
 
 Environment: UPROBE_LIBRARY names libuprobe.so where it does not lie beside this command
 or in ../lib. UPROBE_LOG=warn, info or debug makes the library say more.
@@ -159,4 +161,31 @@ Examples:
 
 Exit status: 0 done, 1 a TRACE can't be read, or not all of it (what can be is printed),
 2 wrong usage.
+";
+
+/// `uprobe doctor --help`.
+pub const DOCTOR: &str = "\
+uprobe doctor - say why probes would not work here, or in a program
+
+Usage: uprobe doctor [OPTIONS] [-- PROGRAM [ARGUMENTS]...]
+
+Looks at the system (kernel, /proc, seccomp, SELinux, shadow stacks, limits, the library),
+then tries it: a small process is probed by a breakpoint and by a jump, and the counts are
+compared. With PROGRAM, looks at its file, too: static or for another libc, set-user-id,
+for another architecture, a script (then its interpreter); the program is not run.
+
+Each line is 'ok', 'warning' (probes work, with less than all) or 'fails', with what to do
+below. What 'uprobe run' refuses to start, it refuses in the same words.
+
+Options:
+      --json       one JSON object: works, and an array checks of check, level, text, advice
+  -h, --help       this text
+  -V, --version    the version
+
+Examples:
+  uprobe doctor
+  uprobe doctor -- ./app
+  uprobe doctor --json -- ./app | jq -r '.checks[] | select(.level != \"ok\") | .text'
+
+Exit status: 0 probes work, 1 they would not, 2 wrong usage.
 ";

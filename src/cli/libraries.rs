@@ -16,6 +16,8 @@ pub struct Libraries {
     pub found: Vec<PathBuf>,
     /// Names it can't find: the program would not start.
     pub missing: Vec<String>,
+    /// What it said besides.
+    pub complaint: String,
 }
 
 /// The libraries that `image` is linked against, directly or not.
@@ -26,16 +28,24 @@ pub fn of_program(loader: &Path, image: &Path) -> Result<Libraries, String> {
     list(loader, image, None)
 }
 
+/// The same, and what comes of preloading `library`.
+///
+/// # Errors
+/// As [`of_program`].
+pub fn with_preloaded(loader: &Path, image: &Path, library: &Path) -> Result<Libraries, String> {
+    list(loader, image, Some(library.as_os_str()))
+}
+
 /// Where the loader finds the library `name`; `None` where it doesn't.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     let Image::Dynamic { loader } = program::inspect(&std::fs::read(&own).ok()?) else { return None };
-    let libraries = list(&loader, &own, Some(name)).ok()?;
+    let libraries = list(&loader, &own, Some(OsStr::new(name))).ok()?;
     libraries.found.into_iter().find(|path| path.file_name() == Some(OsStr::new(name)))
 }
 
-fn list(loader: &Path, image: &Path, preload: Option<&str>) -> Result<Libraries, String> {
+fn list(loader: &Path, image: &Path, preload: Option<&OsStr>) -> Result<Libraries, String> {
     let mut command = Command::new(loader);
     if let Some(name) = preload {
         command.env("LD_PRELOAD", name);
@@ -50,7 +60,9 @@ fn list(loader: &Path, image: &Path, preload: Option<&str>) -> Result<Libraries,
         let words = String::from_utf8_lossy(&output.stderr);
         return Err(words.lines().next().unwrap_or("the loader can't list its libraries").to_owned());
     }
-    Ok(parse(&output.stdout))
+    let words = String::from_utf8_lossy(&output.stderr);
+    let complaint = words.lines().next().unwrap_or_default().to_owned();
+    Ok(Libraries { complaint, ..parse(&output.stdout) })
 }
 
 /// Reads lines like `\tlibc.so.6 => /lib/libc.so.6 (0x00007f…)`.

@@ -4,6 +4,7 @@
 //! `check` say about a probe comes from the same code as what the library says.
 
 mod check;
+mod doctor;
 mod help;
 mod libraries;
 mod list;
@@ -50,7 +51,8 @@ impl From<lexopt::Error> for Failure {
 
 impl From<program::NotRunnable> for Failure {
     fn from(refusal: program::NotRunnable) -> Self {
-        Self::Failed(refusal.status, refusal.message)
+        let dot = if refusal.advice.is_empty() { "" } else { ". " };
+        Self::Failed(refusal.status, format!("{}{dot}{}", refusal.message, refusal.advice))
     }
 }
 
@@ -61,15 +63,16 @@ struct Command {
     run: fn(Parser) -> Result<u8, Failure>,
 }
 
-const COMMANDS: [Command; 4] = [
+const COMMANDS: [Command; 5] = [
     Command { name: "run", help: help::RUN, run: run::main },
     Command { name: "list", help: help::LIST, run: list::main },
     Command { name: "check", help: help::CHECK, run: check::main },
     Command { name: "report", help: help::REPORT, run: report::main },
+    Command { name: "doctor", help: help::DOCTOR, run: doctor::main },
 ];
 
 /// Names that are taken, for later versions.
-const NOT_YET: [&str; 2] = ["top", "doctor"];
+const NOT_YET: [&str; 1] = ["top"];
 
 /// Runs the command line; returns the exit status.
 pub fn main() -> ExitCode {
@@ -81,6 +84,7 @@ fn dispatch(args: Vec<OsString>) -> u8 {
     let (help, result) = match parser.next() {
         Ok(Some(Arg::Value(name))) => match COMMANDS.iter().find(|c| name == c.name) {
             Some(command) => (Some(command.name), (command.run)(parser)),
+            None if name == doctor::TRIAL => (None, Ok(doctor::trial_main())),
             None if NOT_YET.iter().any(|n| name == *n) => {
                 let message = format!("'{}' is not in this version yet", name.to_string_lossy());
                 (None, Err(Failure::Usage(message)))

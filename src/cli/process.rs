@@ -45,6 +45,64 @@ pub fn has_capabilities(path: &CStr) -> bool {
     unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) > 0 }
 }
 
+/// The release of the running kernel.
+pub fn kernel_release() -> String {
+    // SAFETY: all-zero is a valid utsname.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: `name` is ours.
+    unsafe { libc::uname(&raw mut name) };
+    let bytes: Vec<u8> = name.release.iter().map(|c| *c as u8).take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The version of the C library in this process.
+pub fn glibc_version() -> String {
+    // SAFETY: takes nothing; the string is static.
+    unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) }.to_string_lossy().into_owned()
+}
+
+/// Whether the file lies where nothing may be executed from.
+pub fn is_noexec(path: &std::path::Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: all-zero is a valid statvfs.
+    let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a C string, and a statvfs of ours.
+    let status = unsafe { libc::statvfs(path.as_ptr(), &raw mut found) };
+    status == 0 && found.f_flag & libc::ST_NOEXEC != 0
+}
+
+/// Whether a page of executable memory can be had that is no file's.
+///
+/// # Errors
+/// Why not.
+pub fn can_map_code() -> io::Result<()> {
+    const LEN: usize = 4096;
+    let access = libc::PROT_READ | libc::PROT_EXEC;
+    // SAFETY: no fixed address: no existing mapping changes.
+    let page = unsafe {
+        libc::mmap(std::ptr::null_mut(), LEN, access, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+    };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the page of above.
+    unsafe { libc::munmap(page, LEN) };
+    Ok(())
+}
+
+/// getppid(2), by the libc function.
+pub fn call_getppid() {
+    // SAFETY: takes nothing and can't fail.
+    std::hint::black_box(unsafe { libc::getppid() });
+}
+
+/// Ends a child of ours for good.
+pub fn kill(pid: u32) {
+    // SAFETY: a child that was not waited for: the number is its own.
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+}
+
 /// Runs a program and waits for it. `argv` and `env` are passed as they are.
 ///
 /// To be called from a single-threaded process: between fork and exec the child

@@ -30,6 +30,8 @@ pub struct NotRunnable {
     pub status: u8,
     /// A sentence.
     pub message: String,
+    /// Another, of what to do; or nothing.
+    pub advice: &'static str,
 }
 
 /// What the first bytes of a file say it is.
@@ -112,8 +114,28 @@ fn follow(path: PathBuf, mut argv: Vec<OsString>, search: Option<&OsStr>) -> Res
 const STATIC: &str = "is statically linked: it has no dynamic loader that could load libuprobe.so";
 
 fn unfit(path: &Path, why: &str) -> NotRunnable {
-    NotRunnable { status: 126, message: format!("{}: {why}", path.display()) }
+    let advice = ADVICE.iter().find(|(part, _)| why.contains(part)).map_or("", |(_, advice)| advice);
+    NotRunnable { status: 126, message: format!("{}: {why}", path.display()), advice }
 }
+
+/// What to do, by what the reason says.
+const ADVICE: [(&str, &str); 9] = [
+    (
+        "statically linked",
+        "Link it dynamically, against glibc (for Go: -linkmode=external, for Rust: a -gnu target).",
+    ),
+    ("not for glibc's", "Build it against glibc; programs of musl, bionic and the like have another loader."),
+    ("32-bit", "Build it for x86-64 (gcc -m64)."),
+    ("another architecture", "Run libuprobe where the program runs: there is only x86-64 yet."),
+    (
+        "set-user-id",
+        "Run it as the user it belongs to (sudo -u OWNER uprobe run ...), or probe a copy without the bit.",
+    ),
+    ("set-group-id", "Run it in its own group (sg GROUP), or probe a copy without the bit."),
+    ("file capabilities", "Run it as root, or probe a copy, which has none."),
+    ("not executable", "chmod +x makes it so, if it is a program."),
+    ("damaged", "Build or install it again."),
+];
 
 /// A name after `#!/usr/bin/env`, not an option or an assignment.
 fn is_plain_word(word: &OsStr) -> bool {
@@ -131,16 +153,20 @@ fn is_glibc_loader(path: &Path) -> bool {
 /// 127 where nothing of the name exists, 126 where it can't be executed.
 pub fn which(name: &OsStr, search: Option<&OsStr>) -> Result<PathBuf, NotRunnable> {
     let shown = name.to_string_lossy();
-    let not_found = || NotRunnable { status: 127, message: format!("{shown}: command not found") };
+    let not_found = || NotRunnable {
+        status: 127,
+        message: format!("{shown}: command not found"),
+        advice: "Give its path, or add its directory to PATH.",
+    };
     if name.is_empty() {
         return Err(not_found());
     }
     if name.as_bytes().contains(&b'/') {
         return match std::fs::metadata(name) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(NotRunnable { status: 127, message: format!("{shown}: no such file") })
+                Err(NotRunnable { status: 127, message: format!("{shown}: no such file"), advice: "" })
             }
-            Err(error) => Err(NotRunnable { status: 126, message: format!("{shown}: {error}") }),
+            Err(error) => Err(NotRunnable { status: 126, message: format!("{shown}: {error}"), advice: "" }),
             Ok(meta) if meta.is_dir() => Err(unfit(Path::new(name), "is a directory")),
             Ok(_) if is_executable(Path::new(name)) => Ok(PathBuf::from(name)),
             Ok(_) => Err(unfit(Path::new(name), "is not executable")),
@@ -252,7 +278,7 @@ fn elf(head: &[u8]) -> Option<Image> {
 }
 
 /// A little-endian word of `len` bytes at `at`.
-fn word(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
+pub fn word(bytes: &[u8], at: usize, len: usize) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(len)?)?;
     Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }

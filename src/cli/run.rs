@@ -10,7 +10,7 @@ use super::overlay::{self, Overrides};
 use super::plan::{self, Wanted};
 use super::process::{self, Ended};
 use super::program::{self, Program};
-use super::{EXIT_CONFIG, EXIT_FAILED, Failure, common_option, complain, eprint};
+use super::{EXIT_CONFIG, EXIT_FAILED, Failure, common_option, complain, doctor, eprint};
 
 /// The command line.
 #[derive(Default)]
@@ -45,6 +45,7 @@ pub(super) fn main(args: Parser) -> Result<u8, Failure> {
         return Err(Failure::Said(EXIT_CONFIG));
     }
     let library = library()?;
+    doctor::refuse(&program, &library).map_err(|why| Failure::Failed(EXIT_CONFIG, why))?;
     let config = config_value(&options, &wanted)?;
     // Strict in this program; what it executes inherits the variable and may lack its functions.
     let strict =
@@ -139,7 +140,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Where libuprobe.so lies: `UPROBE_LIBRARY`, or beside this command, or in `../lib`.
-fn library() -> Result<PathBuf, Failure> {
+pub(super) fn library() -> Result<PathBuf, Failure> {
     const NAME: &str = "libuprobe.so";
     let failed = |message: String| Failure::Failed(EXIT_FAILED, message);
     let path = if let Some(given) = std::env::var_os("UPROBE_LIBRARY").filter(|v| !v.is_empty()) {

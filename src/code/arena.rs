@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
-use super::maps::{free_gaps, read_maps};
+use super::maps::{free_gaps, read_obstacles};
 use super::poke::Poker;
 use crate::hit::point::{ProbePoint, SLOT_SIZE, STEP_OFFSET};
 use crate::hit::slots::{self, Arena};
@@ -132,7 +132,7 @@ impl Arenas {
 /// Maps an arena inside `low..high`, as near as there is room: below the module first, since a heap
 /// grows above the program.
 fn map_arena(low: u64, high: u64, near: Neighbourhood) -> Option<&'static Arena> {
-    let maps = read_maps().unwrap_or_default();
+    let maps = read_obstacles();
     let size = ARENA_SIZE as u64;
     let mut candidates: Vec<u64> = free_gaps(&maps, low, high)
         .into_iter()

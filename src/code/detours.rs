@@ -38,7 +38,7 @@ use std::fmt;
 use gaps::{Gaps, Limits, PAGE};
 use stretches::{Fit, FreeSpace, Stretches, Wanted};
 
-use super::maps::read_maps;
+use super::maps::read_obstacles;
 use super::poke::Poker;
 use crate::insn::{JUMP_LEN, TargetRange, Window};
 use crate::sys::{self, FixedHashMap};
@@ -282,7 +282,7 @@ impl DetourSpace {
             }
             let size = self.block_size(wanted.range);
             if self.gaps.is_none() {
-                self.gaps = Some(Gaps::around(&read_maps()?, &self.own, &Limits::of_process()));
+                self.gaps = Some(Gaps::around(&read_obstacles(), &self.own, &Limits::of_process()));
             }
             let gaps = self.gaps.as_mut()?;
             let at = gaps.find(wanted, reach, near, use_last_resort, steps)?;

@@ -9,5 +9,5 @@ mod poke;
 
 pub use arena::{Arenas, Neighbourhood};
 pub use detours::{DetourSpace, Placed, Usage};
-pub use maps::{MapEntry, free_gaps, mapping_at, read_maps};
+pub use maps::{MapEntry, free_gaps, mapping_at, read_maps, read_obstacles};
 pub use poke::{Patch, Poker};

@@ -70,6 +70,7 @@ impl Poker {
     pub fn new() -> Self {
         let mut poker = Self::default();
         poker.open();
+        poker.rest();
         poker
     }
 
@@ -112,6 +113,15 @@ impl Poker {
         self.verified().is_some_and(|fd| fd.read_at(bytes, address).is_ok_and(|n| n == len))
     }
 
+    /// Closes it again where the program needs the number.
+    fn rest(&mut self) {
+        if output::is_scarce()
+            && let Some((fd, _)) = self.memory.take()
+        {
+            output::disown(fd.into_raw());
+        }
+    }
+
     /// Writes `bytes` at `address`, whatever the protection there.
     ///
     /// # Errors
@@ -121,6 +131,7 @@ impl Poker {
             Some(fd) => fd.write_at(bytes, address),
             None => Err(libc::EACCES),
         };
+        self.rest();
         match written {
             Ok(n) if n == bytes.len() => Ok(()),
             Ok(_) => Err(libc::EIO),
@@ -198,17 +209,35 @@ fn mark_of(fd: &Fd) -> Option<FdMark> {
 fn write_through_protection(address: u64, bytes: &[u8]) -> Result<(), i32> {
     let target = address as *const u8;
     // SAFETY: execute stays allowed, so threads in these pages go on; the protection is restored.
-    let _guard =
-        unsafe { region::protect_with_handle(target, bytes.len(), region::Protection::READ_WRITE_EXECUTE) }
-            .map_err(|error| match error {
-            region::Error::SystemCall(error) => error.raw_os_error().unwrap_or(libc::EACCES),
-            _ => libc::EACCES,
-        })?;
+    let changed =
+        unsafe { region::protect_with_handle(target, bytes.len(), region::Protection::READ_WRITE_EXECUTE) };
+    match changed {
+        Ok(_guard) => {
+            store(address, bytes);
+            Ok(())
+        }
+        // It asks /proc what the protection was.
+        Err(_) => write_through_protection_of_text(address, bytes),
+    }
+}
+
+/// The same where nobody tells what the protection was: what we write to is text, readable and executable.
+fn write_through_protection_of_text(address: u64, bytes: &[u8]) -> Result<(), i32> {
+    const PAGE: usize = 4096;
+    let from = address as usize & !(PAGE - 1);
+    let len = (address as usize + bytes.len()).next_multiple_of(PAGE) - from;
+    let text = libc::PROT_READ | libc::PROT_EXEC;
+    sys::protect(from, len, text | libc::PROT_WRITE)?;
+    store(address, bytes);
+    sys::protect(from, len, text)
+}
+
+/// To pages just made writable; one byte at a time is atomic.
+fn store(address: u64, bytes: &[u8]) {
     for (offset, byte) in bytes.iter().enumerate() {
-        // SAFETY: just made writable; one byte at a time is atomic.
+        // SAFETY: the caller's promise.
         unsafe { std::ptr::write_volatile((address as usize + offset) as *mut u8, *byte) };
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -239,8 +268,9 @@ mod tests {
         let page = page_of_code();
         with_memory.write(page + 5, &[0xCC]).expect("through /proc/self/mem");
         write_through_protection(page + 9, &[0xCC, 0x90]).expect("through mprotect");
+        write_through_protection_of_text(page + 11, &[0x90]).expect("through mprotect");
         let found: Vec<u8> = (0..12).map(|i| byte_at(page + i)).collect();
-        assert_eq!(found, [0xC3, 0xC3, 0xC3, 0xC3, 0xC3, 0xCC, 0xC3, 0xC3, 0xC3, 0xCC, 0x90, 0xC3]);
+        assert_eq!(found, [0xC3, 0xC3, 0xC3, 0xC3, 0xC3, 0xCC, 0xC3, 0xC3, 0xC3, 0xCC, 0x90, 0x90]);
         // SAFETY: our own page.
         unsafe { region::protect(page as *const u8, 4096, region::Protection::NONE) }.expect("mprotect");
         let mut read = [0; 3];

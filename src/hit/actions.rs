@@ -11,21 +11,10 @@
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::frame::{SignalContext, SignalInfo};
-use crate::hit::memory::SafeMemory;
-use crate::hit::point::STEP_OFFSET;
-use crate::hit::slots::{self, InSlot, View};
+use crate::hit::slots::{self, View};
 use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
-use crate::hit::{asm, defer, fault, process, trap};
-use crate::insn::SlotPc;
-use crate::regs::Memory;
+use crate::hit::{asm, fault, masks, pending, process, trap};
 use crate::sys::{self, KernelSigaction, SA_RESTORER, sigbit};
-
-mod call;
-mod pending;
-
-pub use call::HandlerCall;
-use pending::{PROCESS_PENDING, pend};
-pub use pending::{own_pending, pending_mask, take_pending};
 
 /// Signals are 1..=64.
 pub const SIGNALS: usize = 65;
@@ -80,6 +69,12 @@ pub fn believed(signal: i32) -> KernelSigaction {
         }
         std::hint::spin_loop();
     }
+}
+
+/// Whether the program ignores `signal`.
+#[must_use]
+pub fn is_ignored(signal: i32) -> bool {
+    believed(signal).handler == SIG_IGN
 }
 
 /// Replaces what the program believes; returns what it believed.
@@ -147,7 +142,7 @@ fn protected_action(signal: i32, believed: &KernelSigaction) -> KernelSigaction 
 /// `on_death` gets the signal. Called once, before the first probe is armed.
 pub fn start(on_death: fn(i32)) {
     ON_DEATH.store(on_death as *mut (), Release);
-    unblock_protected();
+    let inherited = block_all();
     let is_init = sys::getpid() == 1;
     for signal in 1..SIGNALS as i32 {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP {
@@ -175,16 +170,19 @@ pub fn start(on_death: fn(i32)) {
             learn_flags(&ours);
         }
     }
+    // What was pending when the program was executed comes now, and is kept as blocked.
+    sys::set_signal_mask(inherited & !PROTECTED_MASK);
 }
 
-/// A program can be started with our signals blocked: it then believes so, and the kernel lets them
-/// through. (Threads that exist already when the C API is first used keep what they have.)
-fn unblock_protected() {
-    let inherited = sys::set_signal_mask(!PROTECTED_MASK);
+/// A program can be started with our signals blocked: it then believes so, and the kernel will let them
+/// through. (Threads that exist already when the C API is first used keep what they have.) The mask it was
+/// started with; all signals wait meanwhile.
+fn block_all() -> u64 {
+    let inherited = sys::set_signal_mask(!0);
     if let Some(thread) = thread::current() {
-        thread.blocked.store(inherited & PROTECTED_MASK, Relaxed);
+        thread.set_mask(inherited);
     }
-    sys::set_signal_mask(inherited & !PROTECTED_MASK);
+    inherited
 }
 
 /// Flags that kernels before 5.11 store and show as they were given, and later ones clear.
@@ -216,6 +214,10 @@ fn learn_flags(ours: &KernelSigaction) {
 pub fn kernel_action(signal: i32, wanted: &KernelSigaction) -> KernelSigaction {
     let mut action = *wanted;
     action.mask &= !PROTECTED_MASK;
+    if masks::note(signal, if wanted.handler > SIG_IGN { wanted.mask } else { 0 }) {
+        // Until ours are in force, too (see `masks::prepare`).
+        action.mask = !PROTECTED_MASK;
+    }
     let cell = &HANDLERS[signal as usize];
     match wanted.handler {
         SIG_IGN => return action,
@@ -233,12 +235,27 @@ pub fn kernel_action(signal: i32, wanted: &KernelSigaction) -> KernelSigaction {
     }
     // A signal may have to be sent again as it was; without this the kernel does not say how it was.
     action.flags |= libc::SA_SIGINFO as u64;
-    if action.flags & SA_RESTORER == 0 {
+    if action.flags & SA_RESTORER == 0 || masks::is_plain_restorer(action.restorer as u64) {
         action.flags |= SA_RESTORER;
-        action.restorer = asm::uprobe_restorer as *const () as usize;
+        action.restorer = masks::uprobe_handler_restorer as *const () as usize;
     }
     action.handler = asm::uprobe_signal_shim as *const () as usize;
     action
+}
+
+/// A handler of ours could not take itself away any more: signals that would kill get their default back, but for those
+/// that we need. Where `no_return`, no handler returns either, and only SIGTRAP is left, for the process's end.
+pub fn give_back_defaults(no_return: bool) {
+    for signal in
+        (1..SIGNALS as i32).filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGTRAP))
+    {
+        let is_ours = if is_protected(signal) { no_return } else { is_fatal_by_default(signal) };
+        if believed(signal).handler == SIG_DFL && is_ours {
+            let default = KernelSigaction { flags: SA_RESTORER, ..KernelSigaction::default() };
+            // SAFETY: SIG_DFL.
+            let _ = unsafe { sys::sigaction(signal, Some(&default)) };
+        }
+    }
 }
 
 /// The kernel's registration of a protected signal follows the program's flags.
@@ -297,7 +314,14 @@ unsafe fn die(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     }
     let default = KernelSigaction { flags: SA_RESTORER, ..KernelSigaction::default() };
     // SAFETY: SIG_DFL.
-    let _ = unsafe { sys::sigaction(signal, Some(&default)) };
+    let reset = unsafe { sys::sigaction(signal, Some(&default)) };
+    // SAFETY: the caller's promise.
+    if reset.is_err() && unsafe { (*info).is_synchronous() } {
+        // A filter forbids it. A fault that is blocked when it happens again kills, handler or not.
+        // SAFETY: the caller's frame.
+        unsafe { (*context).mask |= sigbit(signal) };
+        return;
+    }
     // SAFETY: the caller's frame.
     unsafe { (*context).mask &= !sigbit(signal) };
     // Not here: when our handler returns, at the program's own instruction.
@@ -328,8 +352,13 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
     if let Some(thread) = thread {
         thread.settle_borrower();
     }
+    if let Some(thread) = thread {
+        // SAFETY: the caller's promise.
+        masks::wait_anew(thread, unsafe { &mut *context });
+        // SAFETY: the caller's promise.
+        thread.reconcile(unsafe { (*context).mask });
+    }
     let blocked = thread.map_or(0, ThreadState::blocked_now);
-    let action = believed(signal);
     if blocked & bit != 0 {
         if synchronous {
             // SAFETY: the caller's promise. The kernel forces a blocked fault: the process dies.
@@ -338,220 +367,189 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
         }
         if let Some(thread) = thread {
             // SAFETY: the caller's promise.
-            unsafe { set_aside(thread, signal, &*info, context) };
+            unsafe { pending::set_aside(thread, signal, &*info, context) };
         }
         return true;
     }
-    // SAFETY: the caller's promise; a mask in force is the frame's, or that of a wait.
-    let base = unsafe { (*context).mask } & !PROTECTED_MASK | blocked;
     // SAFETY: the caller's promise.
-    unsafe { act(&action, signal, info, context, thread, base) }
+    let action = match unsafe { fate(signal, info, context) } {
+        Fate::Ignored => return true,
+        Fate::Dying => return false,
+        Fate::Handled(action) => action,
+    };
+    // SAFETY: the caller's promise; the mask in force is the frame's, or that of a wait.
+    let own = unsafe { (*context).mask } & !PROTECTED_MASK | blocked;
+    let base = thread.and_then(ThreadState::waiting_mask).unwrap_or(own);
+    let during = base | mask_during(&action, signal);
+    // SAFETY: the caller's promise.
+    let after = unsafe { run_handler(&action, signal, info, context, thread, during) };
+    if let Some(thread) = thread {
+        // SAFETY: the caller's promise.
+        unsafe { pending::deliver(thread, context, after) };
+    }
+    true
 }
 
-/// Holds back a fault signal or SIGTRAP that somebody sent while our own code was at work in this
-/// thread: like every other signal it is delivered when that is done. Whether it was such a one.
+/// What becomes of a signal that is not blocked.
+pub enum Fate {
+    /// Nothing.
+    Ignored,
+    /// It kills the process, when our handler returns.
+    Dying,
+    /// A handler of the program's is to be called, by [`run_handler`].
+    Handled(KernelSigaction),
+}
+
+/// The program's disposition of a signal that is delivered now; its end has begun where that is death.
 ///
 /// # Safety
 /// `info` and `context` are this signal's.
-pub unsafe fn hold_back(signal: i32, info: *mut SignalInfo) -> bool {
+pub unsafe fn fate(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) -> Fate {
+    let action = believed(signal);
     // SAFETY: the caller's promise.
-    let info = unsafe { &mut *info };
-    info.restore();
-    match thread::existing() {
-        Some(thread) if !info.is_synchronous() && thread.is_ours() => {
-            pend(thread, signal, info);
-            true
-        }
-        _ => false,
-    }
-}
-
-/// A blocked signal that somebody sent. To this thread: it is pending for it. To the process: the
-/// kernel, which knows of nothing blocked, chose this thread; one that waits for the signal or lets it
-/// through gets it, or it is pending for all.
-///
-/// # Safety
-/// `context` is this signal's frame.
-unsafe fn set_aside(thread: &ThreadState, signal: i32, info: &SignalInfo, context: *mut SignalContext) {
-    let bit = sigbit(signal);
-    // SAFETY: the caller's promise.
-    let waits = unsafe { wait_again(thread, signal, context) };
-    if waits || info.code == libc::SI_TKILL || process::is_borrowed() {
-        pend(thread, signal, info);
-    } else if !forward(thread, signal, info) {
-        PROCESS_PENDING.put(signal, info);
-        // A thread that began to wait for it or to let it through just now saw nothing pending; we see it.
-        if let Some(info) = someone_takes(thread, bit).then(|| PROCESS_PENDING.take(bit)).flatten()
-            && !forward(thread, signal, &info)
-        {
-            PROCESS_PENDING.put(signal, &info);
-        }
-    }
-}
-
-/// Whether the thread was about to wait for `signal`, its system call not yet made. Then it goes
-/// through the gate again, which finds the signal pending.
-///
-/// # Safety
-/// `context` is the frame of a signal that arrived in the thread.
-unsafe fn wait_again(thread: &ThreadState, signal: i32, context: *mut SignalContext) -> bool {
-    // SAFETY: the caller's promise.
-    let regs = unsafe { &mut (*context).regs };
-    let Some(InSlot { point, stepping: true, pc: SlotPc::Before }) = slots::locate(regs.rip) else {
-        return false;
-    };
-    let waits = regs.rax == libc::SYS_rt_sigtimedwait as u64
-        && SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
-    if waits {
-        regs.rip = point.at;
-        thread.drop_step(point.slot + STEP_OFFSET);
-    }
-    waits
-}
-
-fn others(thread: &ThreadState) -> impl Iterator<Item = &'static ThreadState> {
-    thread::all().filter(move |other| other.tid.load(Relaxed) > 0 && !std::ptr::eq(*other, thread))
-}
-
-fn someone_takes(thread: &ThreadState, bit: u64) -> bool {
-    others(thread).any(|other| other.accepts.load(SeqCst) & bit != 0 || other.blocked_now() & bit == 0)
-}
-
-/// Sends a signal of the process to a thread that takes it. Each waiting thread is asked once for
-/// each wait, so that nothing goes in circles.
-fn forward(thread: &ThreadState, signal: i32, info: &SignalInfo) -> bool {
-    let bit = sigbit(signal);
-    let waiting = others(thread).filter(|other| other.accepts.fetch_and(!bit, SeqCst) & bit != 0);
-    let open = others(thread).filter(|other| other.blocked_now() & bit == 0);
-    let pid = process::pid();
-    let mut info = *info;
-    info.disguise();
-    waiting.chain(open).any(|other| {
-        let tid = other.tid.load(Relaxed);
-        // SAFETY: a siginfo the kernel gave us.
-        unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const info).cast()) }.is_ok()
-    })
-}
-
-/// Carries out the program's disposition of a signal that is not blocked. `base` is the mask in force.
-/// False: the process is dying.
-unsafe fn act(
-    action: &KernelSigaction,
-    signal: i32,
-    info: *mut SignalInfo,
-    context: *mut SignalContext,
-    thread: Option<&'static ThreadState>,
-    base: u64,
-) -> bool {
-    // SAFETY: the caller's promise (deliver).
     let synchronous = unsafe { (*info).is_synchronous() };
     match action.handler {
-        SIG_IGN if !synchronous => return true,
+        SIG_IGN if !synchronous => return Fate::Ignored,
         SIG_DFL | SIG_IGN => {
             // SAFETY: the caller's promise.
             unsafe { die(signal, info, context) };
-            return false;
+            return Fate::Dying;
         }
         _ => {}
     }
     if action.flags & libc::SA_RESETHAND as u32 as u64 != 0 && !process::is_borrowed() {
-        let reset = KernelSigaction { handler: SIG_DFL, ..*action };
+        let reset = KernelSigaction { handler: SIG_DFL, ..action };
         believe(signal, &reset);
     }
-    // SAFETY: the caller's promise.
-    unsafe { run_handler(action, signal, info, context, thread, base) };
-    true
+    Fate::Handled(action)
 }
 
-/// Delivers what is pending for the thread and not blocked any more, on top of `context`, as the
-/// kernel does before a system call returns. Our hits end before: a handler may leave by longjmp.
+/// What a handler's call adds to the mask.
+#[must_use]
+pub const fn mask_during(action: &KernelSigaction, signal: i32) -> u64 {
+    let own = if action.flags & libc::SA_NODEFER as u64 == 0 { sigbit(signal) } else { 0 };
+    action.mask | own
+}
+
+/// Calls the program's handler with the mask, the stack and the context the kernel would give it. The mask
+/// that it leaves, as the program sees it.
 ///
 /// # Safety
-/// `context` is the frame of the signal being handled, complete but for this.
-pub unsafe fn deliver_pending(thread: &'static ThreadState, context: *mut SignalContext, mask: u64) {
-    // Inside a handler of a probe they wait for its end.
-    while !thread.run().is_on()
-        && let Some(mut info) = take_pending(thread, !mask)
-    {
-        let action = believed(info.signal);
-        let depth = thread.suspend();
-        // SAFETY: the caller's promise.
-        let alive = unsafe { act(&action, info.signal, &raw mut info, context, Some(thread), mask) };
-        thread.resume(depth);
-        if !alive {
-            return;
-        }
-    }
-}
-
-/// Calls the program's handler with the mask, the stack and the context the kernel would give it.
-unsafe fn run_handler(
+/// `info` and `context` are this signal's.
+pub unsafe fn run_handler(
     action: &KernelSigaction,
     signal: i32,
     info: *mut SignalInfo,
     context: *mut SignalContext,
     thread: Option<&'static ThreadState>,
-    base: u64,
-) {
+    during: u64,
+) -> u64 {
     let mut view = View::default();
-    // SAFETY: the caller's promise (deliver).
+    // SAFETY: the caller's promise.
     let viewed = unsafe { slots::enter_view(context, &raw mut view) } != 0;
-    let own = if action.flags & libc::SA_NODEFER as u64 == 0 { sigbit(signal) } else { 0 };
-    // The kernel switches stacks for the other signals itself.
-    let on_alternate = signal == libc::SIGTRAP && action.flags & libc::SA_ONSTACK as u64 != 0;
-    let call = HandlerCall { handler: action.handler, on_alternate, during: base | action.mask | own };
-    // SAFETY: the caller's promise (deliver).
+    // Where the kernel has switched stacks itself, it says so when asked for the alternate one.
+    let on_alternate = action.flags & libc::SA_ONSTACK as u64 != 0;
+    let call = HandlerCall { handler: action.handler, on_alternate, during };
+    // SAFETY: the caller's promise.
     let after = unsafe { call.make(signal, info, context, thread) };
     if viewed {
         // SAFETY: as enter_view.
         unsafe { slots::leave_view(context, &raw mut view) };
     }
-    if let Some(thread) = thread {
-        // SAFETY: the caller's promise (deliver).
-        unsafe { deliver_pending(thread, context, after) };
-    }
+    after
 }
 
-/// At the end of a hit: delivers what was held back meanwhile.
-///
-/// # Safety
-/// `context` is the frame of the signal being handled, complete but for this.
-pub unsafe fn end_hit(thread: &'static ThreadState, context: *mut SignalContext) {
-    if thread.pending.load(Relaxed) == 0 || thread.is_ours() {
-        return;
-    }
-    // Only where a handler of a probe let signals through that the trap had blocked.
-    let _ = defer::give_back(thread);
-    // SAFETY: the caller's promise.
-    let (rip, mask) = unsafe { ((*context).regs.rip, (*context).mask) };
-    // Between two traps the second one does it, with the mask that is the program's.
-    if !slots::locate(rip).is_some_and(|found| found.stepping) {
-        let mask = (mask & !PROTECTED_MASK) | thread.blocked_now();
+/// A call of a handler of the program's in the kernel's place.
+pub struct HandlerCall {
+    /// The handler.
+    pub handler: usize,
+    /// It asked for the alternate stack (and gets it, where there is one that is not in use).
+    pub on_alternate: bool,
+    /// The mask in force while it runs, as the program sees it.
+    pub during: u64,
+}
+
+impl HandlerCall {
+    /// Makes it; the mask that the handler left in the frame, as the program sees it. The frame keeps
+    /// what of it the kernel may know. May be left by longjmp.
+    ///
+    /// # Safety
+    /// `info` and `context` are the signal's, whose handler may run now.
+    pub unsafe fn make(
+        &self,
+        signal: i32,
+        info: *mut SignalInfo,
+        context: *mut SignalContext,
+        thread: Option<&'static ThreadState>,
+    ) -> u64 {
         // SAFETY: the caller's promise.
-        unsafe { deliver_pending(thread, context, mask) };
-    }
-}
-
-/// The same outside of hits: sends it again.
-pub fn send_held_back() {
-    let Some(thread) = thread::existing() else { return };
-    if thread.pending.load(Relaxed) == 0 || thread.is_ours() || process::is_borrowed() {
-        return;
-    }
-    while own_pending(thread) & !thread.blocked_now() != 0 {
-        let Some(info) = take_pending(thread, !thread.blocked_now()) else { return };
-        // SAFETY: a siginfo the kernel gave us.
-        let _ = unsafe {
-            sys::tgsigqueueinfo(process::pid(), sys::gettid(), info.signal, std::ptr::from_ref(&info).cast())
+        let mask = unsafe { &raw mut (*context).mask };
+        // SAFETY: the frame's mask, which the thread goes on with; the program sees what it believes.
+        unsafe { *mask |= thread.map_or(0, |thread| thread.blocked.load(Relaxed)) };
+        if let Some(thread) = thread {
+            thread.end_wait();
+            thread.set_mask(self.during);
+        }
+        sys::set_signal_mask(self.during & !PROTECTED_MASK);
+        let alternate = if self.on_alternate { alternate_stack() } else { None };
+        // SAFETY: the program's own handler, with the kernel's arguments.
+        unsafe {
+            match alternate {
+                Some(stack) => {
+                    let disarmed = stack.ss_flags & SS_AUTODISARM != 0;
+                    if disarmed {
+                        set_alternate_stack(&libc::stack_t { ss_flags: libc::SS_DISABLE, ..stack });
+                    }
+                    asm::uprobe_call_on_stack(
+                        stack.ss_sp as usize + stack.ss_size,
+                        self.handler,
+                        signal as usize,
+                        info as usize,
+                        context as usize,
+                    );
+                    if disarmed {
+                        set_alternate_stack(&stack);
+                    }
+                }
+                None => call_handler(self.handler, signal, info, context),
+            }
+        }
+        // SAFETY: as above: what the handler left in the frame is what the thread goes on with.
+        let after = unsafe {
+            let after = *mask;
+            *mask = after & !PROTECTED_MASK;
+            after
         };
+        // Nothing of the program's runs between here and the return to it.
+        sys::set_signal_mask(!PROTECTED_MASK);
+        if let Some(thread) = thread {
+            thread.set_mask(after);
+        }
+        after
     }
 }
 
-/// In a fork child: nothing is pending, and no other thread is in the middle of a change.
+/// The kernel takes the alternate stack away while a handler runs on it (sigaltstack(2)).
+const SS_AUTODISARM: i32 = 1 << 31;
+
+/// The alternate stack, where there is one that is not in use.
+fn alternate_stack() -> Option<libc::stack_t> {
+    let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+    // SAFETY: the kernel writes one stack_t.
+    unsafe { sys::syscall3(libc::SYS_sigaltstack, 0, &raw mut stack as usize, 0) }.ok()?;
+    let usable = stack.ss_flags & (libc::SS_ONSTACK | libc::SS_DISABLE) == 0 && stack.ss_size > 0;
+    usable.then_some(stack)
+}
+
+fn set_alternate_stack(stack: &libc::stack_t) {
+    // SAFETY: what the program itself gave to the kernel, or nothing.
+    let _ = unsafe { sys::syscall3(libc::SYS_sigaltstack, std::ptr::from_ref(stack) as usize, 0, 0) };
+}
+
+/// In a fork child: no other thread is in the middle of a change.
 pub fn after_fork() {
     for entry in &BELIEVED {
         let version = entry.version.load(Relaxed);
         entry.version.store(version.next_multiple_of(2), Relaxed);
     }
-    PROCESS_PENDING.clear();
 }

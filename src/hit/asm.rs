@@ -163,21 +163,41 @@ global_asm!(
     "jz 6f",
     "cmp dword ptr [rax + {depth}], 0",
     "jne 7f",
-    "mov rax, [rax + {cells}]",
-    "test rax, rax",
-    "jz 6f",
-    "cmp qword ptr [rax + {consumer}], 0",
+    "mov rcx, [rax + {cells}]",
+    "test rcx, rcx",
+    "jz 8f",
+    "cmp qword ptr [rcx + {consumer}], 0",
     "jne 7f",
+    "8:",
+    "mov rcx, [rax + {blocked}]",
+    "or rcx, [rax + {waiting}]",
+    "jnz 3f",
     "6:",
+    "movsxd rcx, edi",
+    "lea rax, [rip + {holds}]",
+    "cmp byte ptr [rax + rcx], 0",
+    "jne 3f",
+    // In a slot or a detour?
     "mov rax, [rdx + 168]", // uc_mcontext.gregs[REG_RIP]
+    "mov rcx, rax",
     "sub rax, [rip + {low}]",
     "cmp rax, [rip + {span}]",
+    "jb 3f",
+    // Or here: the kernel delivers several at once, and this one's frame stands on another's.
+    "lea rax, [rip + uprobe_signal_shim]",
+    "sub rcx, rax",
+    "lea r8, [rip + 3f]",
+    "sub r8, rax",
+    "cmp rcx, r8",
     "jb 3f",
     "4:",
     "movsxd rcx, edi",
     "lea rax, [rip + {handlers}]",
     "jmp qword ptr [rax + 8 * rcx]",
-    // Inside a slot: show the original instruction, call, put it back.
+    // Show the original instruction and the program's own mask, call; put back what the former needs.
+    ".globl uprobe_signal_shim_pushes",
+    ".hidden uprobe_signal_shim_pushes",
+    "uprobe_signal_shim_pushes:",
     "3:",
     "push rbp",
     ".cfi_def_cfa_offset 16",
@@ -188,9 +208,9 @@ global_asm!(
     "mov [rbp - 8], rdi",
     "mov [rbp - 16], rsi",
     "mov [rbp - 24], rdx",
-    "mov rdi, rdx",
-    "lea rsi, [rbp - {view} - 24]",
-    "call {enter}",
+    "mov rsi, rdx",
+    "lea rdx, [rbp - {view} - 24]",
+    "call {prepare}",
     "mov rdi, [rbp - 8]",
     "mov rsi, [rbp - 16]",
     "mov rdx, [rbp - 24]",
@@ -261,12 +281,15 @@ global_asm!(
     span = sym super::slots::SPAN,
     handlers = sym super::actions::HANDLERS,
     view = const super::slots::VIEW_SIZE,
-    enter = sym super::slots::enter_view,
+    prepare = sym super::masks::prepare,
     leave = sym super::slots::leave_view,
     set_aside = sym super::defer::set_aside,
+    holds = sym super::masks::HOLDS,
     depth = const std::mem::offset_of!(ThreadState, depth),
     cells = const std::mem::offset_of!(ThreadState, cells),
     consumer = const Run::CONSUMER,
+    blocked = const std::mem::offset_of!(ThreadState, blocked),
+    waiting = const std::mem::offset_of!(ThreadState, waiting),
 );
 
 unsafe extern "C" {
@@ -291,6 +314,7 @@ unsafe extern "C" {
     pub fn uprobe_restorer();
     /// The kernel-registered handler of every signal the program handles itself.
     pub fn uprobe_signal_shim();
+    static uprobe_signal_shim_pushes: u8;
     static uprobe_deliver_site: u8;
 }
 
@@ -320,6 +344,14 @@ pub fn safe_access_recovery(rip: u64) -> Option<u64> {
         (&raw const uprobe_safe_store_insn, &raw const uprobe_safe_store_done),
     ];
     accesses.iter().find(|(insn, _)| *insn as u64 == rip).map(|(_, done)| *done as u64)
+}
+
+/// Whether a thread at `rip` is about to call a handler, with the stack as the kernel has left it and the
+/// frame's context in rdx.
+#[must_use]
+pub fn is_in_shim(rip: u64) -> bool {
+    let start = uprobe_signal_shim as *const () as u64;
+    (start..&raw const uprobe_signal_shim_pushes as u64).contains(&rip)
 }
 
 /// The rip of the trap in [`uprobe_deliver`].

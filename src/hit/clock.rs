@@ -16,6 +16,17 @@ pub fn start(vdso_clock: usize, errno_address: usize) {
     ERRNO_OFFSET.store((errno_address as u64).wrapping_sub(asm::thread_base()), Relaxed);
 }
 
+/// The last time that was known before the counter went; 0 while it is there.
+static STOPPED: AtomicU64 = AtomicU64::new(0);
+
+/// The time stamp counter can't be read any more, and so the vDSO's clock not called: the kernel is asked, and where
+/// that is forbidden, too, time stands still.
+pub fn lose_counter() {
+    let now = now_ns();
+    VDSO_CLOCK.store(0, Relaxed);
+    STOPPED.store(now, Release);
+}
+
 /// CLOCK_MONOTONIC in nanoseconds, the clock of ftrace's `mono` and perf's `--clockid=mono`.
 /// Signal-safe.
 #[must_use]
@@ -32,9 +43,12 @@ pub fn now_ns() -> u64 {
         }
     }
     // SAFETY: the kernel writes one timespec.
-    let _ = unsafe {
+    let asked = unsafe {
         sys::syscall3(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC as usize, &raw mut time as usize, 0)
     };
+    if asked.is_err() {
+        return STOPPED.load(Acquire);
+    }
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering::*, compiler_fence};
 use crate::hit::actions::{self, HANDLERS, HandlerCall};
 use crate::hit::frame::{SignalContext, SignalInfo};
 use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
-use crate::hit::{asm, process};
+use crate::hit::{asm, masks, pending, process};
 use crate::sys;
 
 /// As many as there are signals: each blocks itself while its frame stands. Those with SA_NODEFER do
@@ -104,6 +104,8 @@ pub unsafe extern "C-unwind" fn set_aside(signal: i32, info: *mut SignalInfo, co
     let mask = unsafe { &mut (*context).mask };
     let believed = actions::believed(signal);
     let blocked = thread.blocked.load(Relaxed);
+    // What the kernel was told to block meanwhile is more than what the program wants (see `masks`).
+    let during = if masks::holds(signal) { *mask | actions::mask_during(&believed, signal) } else { during };
     let record = Record {
         info: *info,
         signal,
@@ -152,7 +154,7 @@ fn finish_slowly(thread: &ThreadState) {
     // Inside a handler they wait for its end: also at the end of a hit that it makes.
     let is_over = thread.depth.load(Relaxed) == 0 && !thread.run().is_on();
     let aside = is_over && thread.pending.load(Relaxed) & ASIDE != 0;
-    let sent = !thread.is_ours() && actions::own_pending(thread) & !thread.blocked_now() != 0;
+    let sent = !thread.is_ours() && pending::own_pending(thread) & !thread.blocked_now() != 0;
     if aside || sent {
         // SAFETY: `deliver` takes the trap.
         unsafe { asm::uprobe_deliver() };
@@ -177,7 +179,7 @@ pub unsafe fn deliver(context: *mut SignalContext) {
         Delivered::Dying => return,
     };
     // SAFETY: the caller's promise.
-    unsafe { actions::deliver_pending(thread, context, mask) };
+    unsafe { pending::deliver(thread, context, mask) };
 }
 
 enum Delivered {
@@ -211,7 +213,7 @@ unsafe fn deliver_up_to(
     }
     // SAFETY: the caller's promise.
     unsafe { (*context).mask = record.saved & !PROTECTED_MASK };
-    thread.blocked.store(record.saved & PROTECTED_MASK, Relaxed);
+    thread.set_mask(record.saved);
     if record.signal == 0 {
         return Delivered::Left(record.saved);
     }
@@ -225,6 +227,32 @@ unsafe fn deliver_up_to(
 fn forget(thread: &ThreadState) {
     thread.aside.clear();
     thread.pending.fetch_and(!ASIDE, Relaxed);
+}
+
+/// How many are set aside for the calling thread now. Signal-safe.
+#[must_use]
+pub fn count() -> usize {
+    thread::existing().map_or(0, |thread| thread.aside.len())
+}
+
+/// Drops what of `signal` was set aside for the calling thread since there were `before`: a call of our own has
+/// raised it. The mask that was in force then comes back with it all the same. False: there is none.
+pub fn drop_since(before: usize, signal: i32) -> bool {
+    let Some(thread) = thread::existing() else { return false };
+    let tid = sys::gettid();
+    let mut found = false;
+    // Signals are blocked since the first was set aside; where there is none, nothing is done.
+    for at in before..thread.aside.len() {
+        // SAFETY: the owning thread's cell, signals blocked.
+        let records = unsafe { &mut *thread.aside.records.get() };
+        if let Some(record) = records.get_mut(at)
+            && (record.signal, record.tid) == (signal, tid)
+        {
+            record.signal = 0;
+            found = true;
+        }
+    }
+    found
 }
 
 /// Where a hit ends in another way than by [`finish`]: sends again what was set aside. Asynchronous

@@ -348,6 +348,12 @@ fn hit(
     flow
 }
 
+/// Whether `rip` is behind the int3 of `uprobe_detour_common`.
+#[must_use]
+pub fn is_resume_site(rip: u64) -> bool {
+    rip == &raw const uprobe_detour_resume as u64 + 1
+}
+
 /// The trap of `uprobe_detour_common` where rip was changed: whether `rip`, behind an int3, is it. The
 /// thread goes on with the registers of the image.
 ///
@@ -356,7 +362,7 @@ fn hit(
 pub unsafe fn resume(context: *mut SignalContext) -> bool {
     // SAFETY: the kernel's frame.
     let regs = unsafe { &mut (*context).regs };
-    if regs.rip != &raw const uprobe_detour_resume as u64 + 1 {
+    if !is_resume_site(regs.rip) {
         return false;
     }
     /// The trap flag, which a debugger's step leaves in the image.

@@ -5,12 +5,12 @@ use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::ConsumerList;
 use crate::hit::detour::{self, InDetour};
-use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo};
+use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_UNDEFINED};
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::{actions, asm, defer, direct, process, ring, trap};
+use crate::hit::{actions, asm, defer, direct, pending, process, ring, ticks, trap};
 use crate::insn::slot::SlotPc;
 
 /// The kernel calls this for the fault signals.
@@ -28,8 +28,23 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
     if signal == libc::SIGSEGV && code == SI_KERNEL && unsafe { trap::take_breakpoint(context) } {
         return;
     }
+    /// A general-protection fault.
+    const VECTOR_PROTECTION: u64 = 13;
+    // SAFETY: the kernel's frame.
+    if signal == libc::SIGSEGV && code == SI_KERNEL && unsafe { (*context).trap_number } == VECTOR_PROTECTION
+    {
+        // SAFETY: the kernel's frame, which nobody else touches.
+        if ticks::emulate(unsafe { &mut (*context).regs }) {
+            return;
+        }
+    }
     // A trap inside a jump, of whoever runs there: it is no fault, also of a user's handler.
-    if signal == libc::SIGILL
+    // SAFETY: the kernel's frame.
+    let vector = unsafe { (*context).trap_number };
+    // (With no room for the frame of the SIGILL it is a SIGSEGV, too.)
+    let undefined = signal == libc::SIGILL
+        || (signal == libc::SIGSEGV && code == SI_KERNEL && vector == VECTOR_UNDEFINED);
+    if undefined
         && synchronous
         && let Some(copy) = detour::inner_undefined(rip)
     {
@@ -42,7 +57,7 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
         return;
     }
     // SAFETY: the kernel's frame.
-    if unsafe { actions::hold_back(signal, info) } {
+    if unsafe { pending::hold_back(signal, info, context) } {
         return;
     }
     if synchronous && let Some(found) = detour::locate(rip).filter(|found| found.displaced) {

@@ -45,6 +45,8 @@ pub struct SignalInfo {
 
 /// Exception vector of int3.
 pub const VECTOR_BREAKPOINT: u64 = 3;
+/// Exception vector of an undefined opcode.
+pub const VECTOR_UNDEFINED: u64 = 6;
 /// si_code of an int3 (and of a general protection fault).
 pub const SI_KERNEL: i32 = 0x80;
 

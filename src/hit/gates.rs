@@ -10,9 +10,9 @@ use crate::hit::actions::{self, SIGNALS};
 use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalInfo;
 use crate::hit::memory::SafeMemory;
-use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
+use crate::hit::thread::{self, PROTECTED_MASK, StepRecord, ThreadState};
 use crate::hit::trap::Hit;
-use crate::hit::{asm, output, process};
+use crate::hit::{asm, clones, output, pending, process, restrict, seccomp};
 use crate::regs::{Memory, Reg, Regs};
 use crate::sys::{self, KernelSigaction, SIGSET_SIZE, SysResult};
 
@@ -27,6 +27,9 @@ static ON_EXEC: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 /// Called at `_exit`.
 static ON_EXIT: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
+/// Bytes of a `syscall` instruction.
+const SYSCALL_LEN: u64 = 2;
+
 /// What [`ON_EXEC`] holds.
 pub type ExecHook = fn(u64) -> u64;
 
@@ -37,7 +40,7 @@ pub fn start(on_exit: fn(), on_exec: ExecHook) {
 }
 
 /// The system calls that are gated, by number.
-pub const GATED: [i64; 16] = [
+pub const GATED: [i64; 17] = [
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
@@ -51,6 +54,7 @@ pub const GATED: [i64; 16] = [
     libc::SYS_execveat,
     libc::SYS_prctl,
     libc::SYS_close_range,
+    libc::SYS_vfork,
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_exit,
@@ -66,7 +70,14 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
     }
     let regs = &hit.regs;
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    match regs.rax as i64 {
+    let number = regs.rax as i64;
+    // What a filter of the program's forbids, the kernel itself shall answer.
+    if !matches!(number, libc::SYS_exit | libc::SYS_exit_group)
+        && !seccomp::allows(number, &args.map(|arg| arg as usize))
+    {
+        return Flow::Continue;
+    }
+    match number {
         libc::SYS_rt_sigaction => sigaction(hit, args),
         libc::SYS_rt_sigprocmask => sigprocmask(hit, args),
         libc::SYS_rt_sigpending => sigpending(hit, args),
@@ -77,18 +88,14 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
         libc::SYS_pselect6 => pselect(hit, args[5]),
         libc::SYS_execve => execute(hit, args, 2),
         libc::SYS_execveat => execute(hit, args, 3),
-        libc::SYS_clone => {
-            note_new_task(args[0]);
-            Flow::Continue
-        }
-        libc::SYS_clone3 => clone3(hit, args),
         libc::SYS_prctl => {
             // PR_SET_NAME (and whatever else): ask again at the next event.
             if let Some(thread) = thread::existing() {
                 thread.comm_known.store(false, Relaxed);
             }
-            Flow::Continue
+            restrict::on_prctl(hit, args)
         }
+        libc::SYS_vfork | libc::SYS_clone | libc::SYS_clone3 => clones::on_clone(hit),
         libc::SYS_exit_group => on_exit(hit),
         libc::SYS_exit => {
             // A task that was cloned without thread-local data of its own ends nobody's calls.
@@ -97,10 +104,10 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             {
                 thread.stack.end();
             }
-            // What clone() was given to run has returned: a process of one thread ends so, too.
-            if sys::gettid() == process::pid() && sys::thread_ids().len() == 1 {
-                return on_exit(hit);
+            if !process::is_borrowed() && restrict::is_last_thread() {
+                report();
             }
+            restrict::end_here(number, args[0]);
             Flow::Continue
         }
         libc::SYS_close => close(hit, args[0]),
@@ -111,24 +118,29 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             }
             Flow::Continue
         }
-        _ => Flow::Continue,
+        _ => restrict::on_call(hit, number, args),
     }
 }
 
 /// An internal consumer on `_exit`: the process ends, unless it is a child that borrows our memory.
-pub fn on_exit(_hit: &mut Hit<'_>) -> Flow {
+pub fn on_exit(hit: &mut Hit<'_>) -> Flow {
     if !process::is_borrowed() {
-        let hook = ON_EXIT.load(Acquire);
-        if !hook.is_null() {
-            // SAFETY: stored from a fn() in start().
-            unsafe { std::mem::transmute::<*mut (), fn()>(hook)() };
-        }
+        report();
     }
+    restrict::end_here(libc::SYS_exit_group, hit.regs.rdi);
     Flow::Continue
 }
 
+fn report() {
+    let hook = ON_EXIT.load(Acquire);
+    if !hook.is_null() {
+        // SAFETY: stored from a fn() in start().
+        unsafe { std::mem::transmute::<*mut (), fn()>(hook)() };
+    }
+}
+
 /// Skips the system call: its result, the registers it clobbers, the next instruction.
-fn skip(hit: &mut Hit<'_>, result: SysResult) -> Flow {
+pub(super) fn skip(hit: &mut Hit<'_>, result: SysResult) -> Flow {
     let next = hit.point.next();
     hit.regs.rax = match result {
         Ok(value) => value as u64,
@@ -184,13 +196,25 @@ fn sigaction(hit: &mut Hit<'_>, [signal, new, old, size, ..]: [u64; 6]) -> Flow 
     skip(hit, Ok(0))
 }
 
+/// All signals that the program catches are as they are by default.
+pub fn drop_handlers() {
+    let default = KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
+    for signal in 1..SIGNALS as i32 {
+        let before = actions::believed(signal);
+        if before.handler > 1 && !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+            let _ = change_action(signal, &before, &default);
+        }
+    }
+}
+
 fn change_action(signal: i32, before: &KernelSigaction, wanted: &KernelSigaction) -> Result<(), i32> {
     if process::is_borrowed() {
         // The child's own kernel table, our tables untouched. Its protected signals stay ours until
         // it executes another program, which resets handlers anyway.
         if !actions::is_protected(signal) {
+            let allowed = KernelSigaction { mask: wanted.mask & !PROTECTED_MASK, ..*wanted };
             // SAFETY: what the program itself asked for.
-            unsafe { sys::sigaction(signal, Some(wanted)) }?;
+            unsafe { sys::sigaction(signal, Some(&allowed)) }?;
         } else if let Some(thread) = thread::current() {
             thread.lend();
             let bit = sys::sigbit(signal);
@@ -205,6 +229,9 @@ fn change_action(signal: i32, before: &KernelSigaction, wanted: &KernelSigaction
     }
     if actions::is_protected(signal) {
         actions::believe(signal, wanted);
+        if wanted.handler == 1 {
+            pending::discard(signal);
+        }
         let kept = libc::SA_ONSTACK | libc::SA_RESTART;
         if (before.flags ^ wanted.flags) & kept as u64 != 0 {
             actions::refresh_protected(signal);
@@ -229,6 +256,9 @@ fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]) -> Flow {
     // SAFETY: the frame of this signal.
     let frame_mask = unsafe { &mut (*hit.context).mask };
     let thread = thread::current();
+    if let Some(thread) = thread {
+        thread.reconcile(*frame_mask);
+    }
     let blocked = thread.map_or(0, |thread| thread.blocked.load(Relaxed));
     let before = (*frame_mask & !PROTECTED_MASK) | blocked;
     let mut after = before;
@@ -251,9 +281,9 @@ fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]) -> Flow {
             thread.lend();
         }
         thread.end_wait();
-        thread.blocked.store(after & PROTECTED_MASK, SeqCst);
+        thread.set_mask(after);
         // SAFETY: the frame of this signal, complete.
-        unsafe { actions::deliver_pending(thread, hit.context, after) };
+        unsafe { pending::deliver(thread, hit.context, after) };
     }
     Flow::RipChanged
 }
@@ -266,7 +296,7 @@ fn sigpending(hit: &mut Hit<'_>, [set, size, ..]: [u64; 6]) -> Flow {
     // SAFETY: the kernel writes eight bytes.
     let result = unsafe { sys::syscall3(libc::SYS_rt_sigpending, &raw mut pending as usize, SIGSET_SIZE, 0) };
     if let Some(thread) = thread::current() {
-        pending |= actions::pending_mask(thread);
+        pending |= pending::mask_of(thread);
         // What is pending only because a hit is being handled is not blocked in the program's eyes.
         // SAFETY: the frame of this signal.
         let blocked = unsafe { (*hit.context).mask } | thread.blocked.load(Relaxed);
@@ -291,11 +321,15 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
         // What is sent to the process from now on may come here, but not before the sigreturn: it would
         // be set aside behind the look that follows. No fault and no trap of ours happens until then.
         thread.begin_accept(wanted);
+        // SAFETY: the frame of this signal.
+        let own = unsafe { (*hit.context).mask } & !PROTECTED_MASK | thread.blocked.load(Relaxed);
+        thread.begin_wait(own);
         hit.after = Some(accepted);
         sys::set_signal_mask(!0);
     }
-    let Some(taken) = actions::take_pending(thread, wanted) else { return Flow::Continue };
+    let Some(taken) = pending::take(thread, wanted) else { return Flow::Continue };
     thread.accepts.store(0, Relaxed);
+    thread.end_wait();
     hit.after = None;
     sys::set_signal_mask(!PROTECTED_MASK);
     // SAFETY: a siginfo is 128 plain bytes.
@@ -307,8 +341,21 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
 }
 
 /// After the wait: a signal that another thread passed on shows the program what was sent.
-fn accepted(thread: &ThreadState, regs: &Regs) {
+fn accepted(thread: &ThreadState, _: &StepRecord, regs: &mut Regs) -> bool {
     thread.accepts.store(0, Relaxed);
+    // Woken by a signal that another thread took, and gives back: no handler ran, which would end the wait.
+    let no_handler_ran = thread.waiting_mask().is_some();
+    thread.end_wait();
+    if no_handler_ran && regs.rax as i64 == -i64::from(libc::EINTR) {
+        regs.rax = libc::SYS_rt_sigtimedwait as u64;
+        regs.rip -= SYSCALL_LEN;
+        return true;
+    }
+    show_what_was_sent(regs);
+    true
+}
+
+fn show_what_was_sent(regs: &Regs) {
     let mut head = [0_u8; 16];
     if regs.rsi == 0 || (regs.rax as i64) <= 0 || SafeMemory.read(regs.rsi, &mut head) != head.len() {
         return;
@@ -366,6 +413,7 @@ fn wait_with(hit: &mut Hit<'_>, reg: Reg, at: u64) -> Flow {
         changed @ (Flow::RipChanged | Flow::Replaced) => changed,
         Flow::Continue => {
             if mask & PROTECTED_MASK != 0 {
+                hit.changed = Some((reg, at));
                 *hit.regs.get_mut(reg) = mask_copy([mask & !PROTECTED_MASK, 0]);
             }
             Flow::Continue
@@ -377,15 +425,24 @@ fn wait_with(hit: &mut Hit<'_>, reg: Reg, at: u64) -> Flow {
 /// lets through ends the wait at once.
 fn wait(hit: &mut Hit<'_>, mask: u64) -> Flow {
     let Some(thread) = thread::current() else { return Flow::Continue };
-    if actions::pending_mask(thread) & !mask != 0 {
+    pending::drop_ignored(thread, mask);
+    if pending::mask_of(thread) & !mask != 0 {
+        let before = *hit.regs;
         skip(hit, Err(libc::EINTR));
         // SAFETY: the frame of this signal, complete.
-        unsafe { actions::deliver_pending(thread, hit.context, mask) };
-        return Flow::RipChanged;
+        if unsafe { pending::deliver(thread, hit.context, mask) } {
+            return Flow::RipChanged;
+        }
+        *hit.regs = before;
     }
-    if mask & PROTECTED_MASK != thread.blocked.load(Relaxed) {
+    // SAFETY: the frame of this signal.
+    let own = unsafe { (*hit.context).mask } & !PROTECTED_MASK | thread.blocked.load(Relaxed);
+    if mask != own {
         thread.begin_wait(mask);
-        hit.after = Some(|thread, _| thread.end_wait());
+        hit.after = Some(|thread, _, _| {
+            thread.end_wait();
+            true
+        });
     }
     Flow::Continue
 }
@@ -412,65 +469,10 @@ fn pselect(hit: &mut Hit<'_>, argument: u64) -> Flow {
         changed @ (Flow::RipChanged | Flow::Replaced) => changed,
         Flow::Continue => {
             if mask & PROTECTED_MASK != 0 {
+                hit.changed = Some((Reg::R9, argument));
                 hit.regs.r9 = mask_copy([mask_copy([mask & !PROTECTED_MASK, 0]), size]);
             }
             Flow::Continue
-        }
-    }
-}
-
-/// A task is about to be made that may run on the caller's own thread-local storage.
-fn note_new_task(flags: u64) {
-    const WHICH: u64 = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_SETTLS) as u64;
-    if flags & WHICH == libc::CLONE_VM as u64
-        && let Some(thread) = thread::current()
-    {
-        thread.share();
-    }
-}
-
-/// A new task may be one without any of the signal handlers (CLONE_CLEAR_SIGHAND): ours have to stay, so they are
-/// inherited, and the program's are taken away when it has begun.
-fn clone3(hit: &mut Hit<'_>, [arguments, size, ..]: [u64; 6]) -> Flow {
-    /// linux/sched.h
-    const CLEAR_SIGHAND: u64 = 1 << 32;
-    /// Bytes of the kernel's struct so far, and some.
-    const WORDS: usize = 16;
-    const COPIES: usize = 64;
-    static COPIES_OF_ARGUMENTS: [[AtomicU64; WORDS]; COPIES] =
-        [const { [const { AtomicU64::new(0) }; WORDS] }; COPIES];
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let Some(flags) = SafeMemory.read_u64(arguments).filter(|_| size >= 8) else { return Flow::Continue };
-    note_new_task(flags);
-    let mut bytes = [0; 8 * WORDS];
-    let Some(bytes) = bytes.get_mut(..size as usize).filter(|_| flags & CLEAR_SIGHAND != 0) else {
-        return Flow::Continue;
-    };
-    if SafeMemory.read(arguments, bytes) != bytes.len() {
-        return Flow::Continue;
-    }
-    bytes[..8].copy_from_slice(&(flags & !CLEAR_SIGHAND).to_le_bytes());
-    // It stays as it is until the kernel has read it.
-    let copy = &COPIES_OF_ARGUMENTS[NEXT.fetch_add(1, Relaxed) % COPIES];
-    for (to, from) in copy.iter().zip(bytes.chunks(8)) {
-        let word = std::array::from_fn(|byte| from.get(byte).copied().unwrap_or(0));
-        to.store(u64::from_le_bytes(word), Relaxed);
-    }
-    hit.regs.rdi = copy.as_ptr() as u64;
-    hit.after = Some(clear_handlers);
-    Flow::Continue
-}
-
-/// In the child: all signals that are caught are as they are by default.
-fn clear_handlers(_thread: &ThreadState, regs: &Regs) {
-    if regs.rax != 0 {
-        return;
-    }
-    let default = KernelSigaction { handler: 0, flags: 0, restorer: 0, mask: 0 };
-    for signal in 1..SIGNALS as i32 {
-        let before = actions::believed(signal);
-        if before.handler > 1 && !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
-            let _ = change_action(signal, &before, &default);
         }
     }
 }
@@ -481,7 +483,7 @@ fn is_ignored(signal: i32) -> bool {
     match thread::current().filter(|thread| thread.borrower.load(Relaxed) == sys::getpid()) {
         Some(thread) if thread.borrower_defaults.load(Relaxed) & bit != 0 => false,
         Some(thread) if thread.borrower_ignores.load(Relaxed) & bit != 0 => true,
-        _ => actions::believed(signal).handler == 1,
+        _ => actions::is_ignored(signal),
     }
 }
 
@@ -513,6 +515,9 @@ fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
     // SAFETY: the frame of this signal.
     let mask = unsafe { (*hit.context).mask };
     let ours = sys::set_signal_mask((mask & !PROTECTED_MASK) | blocked);
+    if let Some(thread) = thread::existing() {
+        pending::hand_over(thread, blocked);
+    }
     let number = hit.regs.rax as i64;
     // A child that borrows our memory does not come back from here: the hit must not look unfinished to
     // the thread it borrowed from.

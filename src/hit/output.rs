@@ -11,7 +11,7 @@ use crate::hit::consumer::{Consumer, EventRole};
 use crate::hit::ring::{self, Happened};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::Hit;
-use crate::hit::{asm, clock, process, ticks};
+use crate::hit::{asm, clock, defer, process, ticks};
 use crate::sys;
 use crate::trace::record::RecordBuf;
 use crate::trace::{EventHead, event_json, event_text};
@@ -92,11 +92,34 @@ pub fn start(json: bool, reopen: fn() -> Option<i32>) {
     SINK.format.store(if json { JSON } else { TEXT }, Relaxed);
     SINK.reopen.store(reopen as *mut (), Release);
     adopt(reopen());
+    rest();
 }
 
 /// Opens the log now, and not at the first event; whether it is there.
 pub fn prepare() -> bool {
-    if is_trace() { ring::prepare() } else { verified().is_some() }
+    if is_trace() {
+        return ring::prepare();
+    }
+    let is_there = verified().is_some();
+    rest();
+    is_there
+}
+
+/// Set where descriptors are too few for us to keep one.
+static SCARCE: AtomicBool = AtomicBool::new(false);
+
+/// Whether a descriptor of ours must not stay open: the program needs its number. What is opened then is closed after
+/// each use.
+#[must_use]
+pub fn is_scarce() -> bool {
+    SCARCE.load(Relaxed)
+}
+
+/// After the log was used.
+fn rest() {
+    if is_scarce() {
+        forget();
+    }
 }
 
 /// Forgets the descriptor; the next event opens the log anew. For fork children with files of
@@ -111,8 +134,26 @@ pub fn forget() {
 /// The log's descriptor, if it is the log.
 fn current() -> Option<i32> {
     let fd = SINK.fd.load(Acquire);
-    let stat = if fd >= 0 { sys::stat_raw(fd).ok()? } else { return None };
-    (stat.st_dev == SINK.dev.load(Relaxed) && stat.st_ino == SINK.ino.load(Relaxed)).then_some(fd)
+    is_file(fd, &SINK.dev, &SINK.ino).then_some(fd)
+}
+
+/// Whether a descriptor is this file. Where the kernel may not be asked (seccomp), one of ours is believed to be what
+/// it was: its number is beyond the program's, or gated.
+fn is_file(fd: i32, dev: &AtomicU64, ino: &AtomicU64) -> bool {
+    if fd < 0 {
+        return false;
+    }
+    match sys::stat_raw(fd) {
+        Ok(stat) => stat.st_dev == dev.load(Relaxed) && stat.st_ino == ino.load(Relaxed),
+        Err(libc::EBADF) => false,
+        Err(_) => GUARDS.iter().any(|guard| guard.fd.load(Acquire) == fd),
+    }
+}
+
+/// Whether a descriptor is one of those kept by [`own`], and still the file it was.
+#[must_use]
+pub fn is_own(fd: i32) -> bool {
+    GUARDS.iter().any(|guard| fd >= 0 && guard.fd.load(Acquire) == fd && is_file(fd, &guard.dev, &guard.ino))
 }
 
 fn adopt(fd: Option<i32>) -> bool {
@@ -176,7 +217,9 @@ pub fn event(
     } else {
         event_text::render(line, &head, program, record);
     }
-    verified().is_some_and(|fd| write_all(fd, line.as_bytes()))
+    let written = verified().is_some_and(|fd| write_all(fd, line.as_bytes()).is_ok());
+    rest();
+    written
 }
 
 /// A descriptor of ours, to be left open when the program closes all it has; see [`guarded`].
@@ -234,11 +277,7 @@ pub fn guarded(range: std::ops::RangeInclusive<i32>) -> Option<i32> {
         .iter()
         .filter(|guard| {
             let fd = guard.fd.load(Acquire);
-            fd >= 0
-                && range.contains(&fd)
-                && sys::stat_raw(fd).is_ok_and(|stat| {
-                    stat.st_dev == guard.dev.load(Relaxed) && stat.st_ino == guard.ino.load(Relaxed)
-                })
+            range.contains(&fd) && is_file(fd, &guard.dev, &guard.ino)
         })
         .map(|guard| guard.fd.load(Acquire))
         .min()
@@ -274,6 +313,7 @@ static STDERR_INO: AtomicU64 = AtomicU64::new(0);
 
 /// Remembers what standard error is.
 pub fn note_stderr() {
+    SCARCE.store(sys::descriptors_are_scarce(), Relaxed);
     let Ok(stat) = sys::stat_raw(2) else { return };
     STDERR_DEV.store(stat.st_dev, Relaxed);
     STDERR_INO.store(stat.st_ino, Relaxed);
@@ -281,6 +321,9 @@ pub fn note_stderr() {
 
 /// Keeps a copy of it at a high number, for a report that is to go there at the end.
 pub fn keep_stderr() {
+    if is_scarce() {
+        return;
+    }
     if let Some(fd) = duplicate_stderr() {
         STDERR.store(fd, Release);
     }
@@ -296,12 +339,7 @@ pub fn duplicate_stderr() -> Option<i32> {
 }
 
 fn is_stderr(fd: i32) -> bool {
-    fd >= 0
-        && sys::stat_raw(fd).is_ok_and(|stat| {
-            stat.st_dev == STDERR_DEV.load(Relaxed)
-                && stat.st_ino == STDERR_INO.load(Relaxed)
-                && stat.st_ino != 0
-        })
+    STDERR_INO.load(Relaxed) != 0 && is_file(fd, &STDERR_DEV, &STDERR_INO)
 }
 
 /// Writes to what was standard error at start, by whichever descriptor still leads there; nowhere
@@ -309,37 +347,53 @@ fn is_stderr(fd: i32) -> bool {
 pub fn write_stderr(bytes: &[u8]) {
     let kept = STDERR.load(Acquire);
     if let Some(fd) = [kept, 2].into_iter().find(|fd| is_stderr(*fd)) {
-        write_all(fd, bytes);
+        let _ = write_all(fd, bytes);
     }
 }
 
-/// Writes a whole line; a full pipe is waited for, a broken one raises no SIGPIPE in the program.
-pub fn write_all(fd: i32, mut bytes: &[u8]) -> bool {
+/// Writes a whole line; a full pipe is waited for. A broken one raises no SIGPIPE in the program, nor a file that
+/// would become too large (RLIMIT_FSIZE) a SIGXFSZ.
+///
+/// # Errors
+/// errno.
+pub fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), i32> {
+    let aside = defer::count();
+    let mut denials = 0;
     while !bytes.is_empty() {
         match sys::write_raw(fd, bytes) {
             Ok(n) => bytes = &bytes[n..],
             Err(libc::EINTR) => {}
-            Err(libc::EAGAIN) => wait_writable(fd),
+            Err(libc::EAGAIN) if denials < MOST_DENIALS => denials += u32::from(!wait_writable(fd)),
             Err(errno) => {
-                if errno == libc::EPIPE {
-                    swallow_sigpipe();
+                match errno {
+                    libc::EPIPE => swallow(libc::SIGPIPE, aside),
+                    libc::EFBIG => swallow(libc::SIGXFSZ, aside),
+                    _ => {}
                 }
-                return false;
+                return Err(errno);
             }
         }
     }
-    true
+    Ok(())
 }
 
-fn wait_writable(fd: i32) {
+/// How often a full pipe is tried again where nobody can say when there is room (poll is forbidden).
+const MOST_DENIALS: u32 = 1000;
+
+/// False: it could not be waited for.
+fn wait_writable(fd: i32) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one pollfd.
-    let _ = unsafe { sys::syscall3(libc::SYS_poll, &raw mut poll as usize, 1, 100) };
+    unsafe { sys::syscall3(libc::SYS_poll, &raw mut poll as usize, 1, 100) }.is_ok()
 }
 
-/// Takes back the SIGPIPE that our own write raised; it is blocked while a hit is handled.
-fn swallow_sigpipe() {
-    let set = sys::sigbit(libc::SIGPIPE);
+/// Takes back the signal that our own write raised: at a jump it was set aside, at a trap it is blocked, as it is
+/// where others had been set aside before.
+fn swallow(signal: i32, aside: usize) {
+    if defer::drop_since(aside, signal) {
+        return;
+    }
+    let set = sys::sigbit(signal);
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: one mask, no siginfo, one timespec.
     let _ = unsafe {

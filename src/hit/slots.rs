@@ -5,9 +5,9 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
-use crate::hit::detour;
 use crate::hit::frame::SignalContext;
 use crate::hit::point::{ProbePoint, SLOT_SIZE, STEP_OFFSET};
+use crate::hit::{asm, detour};
 use crate::insn::slot::{SlotPc, boost_map, step_map};
 
 /// Most arenas: one or two for each 2 GiB neighbourhood of probed code.
@@ -122,7 +122,7 @@ const _: () = assert!(size_of::<View>() <= VIEW_SIZE);
 /// `context` is the frame of the signal being delivered, `view` the shim's scratch.
 pub unsafe extern "C" fn enter_view(context: *mut SignalContext, view: *mut View) -> i32 {
     // SAFETY: the caller's promise.
-    let (context, view) = unsafe { (&mut *context, &mut *view) };
+    let (context, view) = unsafe { (&mut *lowest(context), &mut *view) };
     let regs = &mut context.regs;
     if let Some(rip) = detour::finish_counting(regs.rip) {
         regs.rip = rip;
@@ -156,6 +156,21 @@ pub unsafe extern "C" fn enter_view(context: *mut SignalContext, view: *mut View
     1
 }
 
+/// The frame of the interrupted code. Where the kernel delivers several signals at once, each but the first
+/// interrupts the beginning of a handler, and the one it runs upon is below.
+///
+/// # Safety
+/// `context` is the frame of a signal being delivered.
+unsafe fn lowest(mut context: *mut SignalContext) -> *mut SignalContext {
+    // SAFETY: the caller's promise; the shim begins with its own frame in rdx.
+    while let regs = unsafe { &(*context).regs }
+        && asm::is_in_shim(regs.rip)
+    {
+        context = regs.rdx as *mut SignalContext;
+    }
+    context
+}
+
 /// After the handler: back into the slot, unless the handler moved the thread elsewhere. Going
 /// through the place instead would be a second hit of one execution.
 ///
@@ -163,7 +178,7 @@ pub unsafe extern "C" fn enter_view(context: *mut SignalContext, view: *mut View
 /// As [`enter_view`].
 pub unsafe extern "C" fn leave_view(context: *mut SignalContext, view: *mut View) {
     // SAFETY: the caller's promise.
-    let (context, view) = unsafe { (&mut *context, &*view) };
+    let (context, view) = unsafe { (&mut *lowest(context), &*view) };
     let regs = &mut context.regs;
     if view.real_rip != 0 && regs.rip == view.shown_rip {
         regs.rip = view.real_rip;

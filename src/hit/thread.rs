@@ -13,9 +13,10 @@ use crate::hit::frame::SignalInfo;
 use crate::hit::protocol::grace;
 use crate::hit::ring::Cursor;
 use crate::hit::run::Run;
+use crate::hit::seccomp::{self, Filter};
 use crate::hit::shadow::OwnStack;
 use crate::hit::{alone, asm, barrier, process};
-use crate::regs::Regs;
+use crate::regs::{Reg, Regs};
 use crate::sys;
 use crate::trace::LineBuf;
 use crate::trace::record::RecordBuf;
@@ -25,8 +26,9 @@ use crate::trace::record::RecordBuf;
 const STEPS: usize = 4;
 /// States per mapping.
 const CHUNK_STATES: usize = 32;
-/// The signals we own, in the order of [`ThreadState::pending`].
-pub const PROTECTED: [i32; 5] = [libc::SIGTRAP, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+/// The signals we own, in the order of [`ThreadState::pending`] and of their numbers, which is the one in which
+/// the kernel delivers them.
+pub const PROTECTED: [i32; 5] = [libc::SIGILL, libc::SIGTRAP, libc::SIGBUS, libc::SIGFPE, libc::SIGSEGV];
 /// Their bits in a kernel signal mask.
 pub const PROTECTED_MASK: u64 = sys::sigbit(libc::SIGTRAP)
     | sys::sigbit(libc::SIGSEGV)
@@ -37,8 +39,12 @@ pub const PROTECTED_MASK: u64 = sys::sigbit(libc::SIGTRAP)
 /// In [`ThreadState::waiting`]: a system call is waiting (the bit of a signal that can't be blocked).
 const WAITING: u64 = sys::sigbit(libc::SIGKILL);
 
-/// What a gate does after its system call returned.
-pub type AfterCall = fn(&ThreadState, &Regs);
+/// What a gate does after its system call returned. Whether that was the step's end: a call that returns
+/// twice, in a child that uses this thread's state and here, ends with the second.
+pub type AfterCall = fn(&ThreadState, &StepRecord, &mut Regs) -> bool;
+
+/// The registers that a gate may change: those that carry a mask, or clone3's arguments.
+const CHANGED: [Reg; 4] = [Reg::Rdi, Reg::R8, Reg::R9, Reg::R10];
 
 /// A displaced instruction between its two traps.
 #[derive(Default)]
@@ -51,8 +57,24 @@ pub struct StepRecord {
     pub consumers: AtomicPtr<ConsumerList>,
     /// A gate's own business after a system call.
     pub after: AtomicPtr<()>,
+    /// A register that the call got changed, and the program's value of it; see [`ThreadState::begin_step`].
+    changed: AtomicU64,
+    original: AtomicU64,
+    /// How many hits this one is inside of, and whose handler it is that runs there.
+    outer_depth: AtomicU32,
+    outer_running: AtomicPtr<Consumer>,
     /// Larger than that of every step that was begun before.
     began: AtomicU64,
+}
+
+impl StepRecord {
+    /// Gives the program back the register that its system call got changed.
+    pub fn restore(&self, regs: &mut Regs) {
+        let changed = self.changed.load(Relaxed);
+        if let Some(reg) = CHANGED.into_iter().find(|reg| 1 + *reg as u64 == changed) {
+            *regs.get_mut(reg) = self.original.load(Relaxed);
+        }
+    }
 }
 
 /// A fault as the processor reported it.
@@ -88,8 +110,9 @@ pub struct ThreadState {
     pub fault_address: AtomicU64,
     /// Which of the protected signals the program believes blocked (kernel mask bits).
     pub blocked: AtomicU64,
-    /// While a system call waits with a mask of its own (sigsuspend and its kin): which of them that
-    /// mask blocks, with [`WAITING`].
+    /// The rest of the thread's mask when `blocked` was last set.
+    beside_blocked: AtomicU64,
+    /// While a system call waits with a mask of its own (sigsuspend and its kin): that mask, with [`WAITING`].
     pub waiting: AtomicU64,
     /// Which of them it waits for in sigwait and its kin. Cleared by whoever sends it one.
     pub accepts: AtomicU64,
@@ -98,10 +121,14 @@ pub struct ThreadState {
     pub borrower: AtomicI32,
     /// The parent's own `blocked` meanwhile.
     pub lender_blocked: AtomicU64,
+    lender_beside_blocked: AtomicU64,
     /// Which protected signals the child set to default.
     pub borrower_defaults: AtomicU64,
     /// And which to ignore.
     pub borrower_ignores: AtomicU64,
+    /// Which are pending for the parent meanwhile, and how they were sent.
+    lender_pending: AtomicU32,
+    lender_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
     /// Which of them are pending for this thread, and whether there is something in `aside`.
     pub pending: AtomicU32,
     /// Set while `comm` holds the thread's name.
@@ -124,8 +151,12 @@ pub struct ThreadState {
     pub pending_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
     /// Other signals that wait for the end of a hit.
     pub aside: Aside,
+    /// rip and rsp with which the thread went on after it last had an instruction emulated.
+    resumed: [AtomicU64; 2],
     /// The last fault in [`asm::uprobe_safe_copy`].
     pub copy_fault: UnsafeCell<CopyFault>,
+    /// The seccomp filters the thread has, newest first (see [`seccomp`]).
+    pub filters: AtomicPtr<Filter>,
     /// The thread's name.
     pub comm: UnsafeCell<[u8; 16]>,
     /// The event being made.
@@ -185,8 +216,9 @@ pub fn all() -> impl Iterator<Item = &'static ThreadState> {
 
 #[cold]
 fn claim() -> Option<&'static ThreadState> {
-    // Not everywhere is this inside a trap: a handler of the program's must not claim one meanwhile.
-    let mask = sys::set_signal_mask(!PROTECTED_MASK);
+    // Not everywhere is this inside a trap: a handler of the program's must not claim one meanwhile. Nor may one
+    // of our five be let through that the program was started with blocked, and pending.
+    let mask = sys::set_signal_mask(!0);
     let state = existing().or_else(claim_alone);
     sys::set_signal_mask(mask);
     state
@@ -254,6 +286,14 @@ fn take(state: &ThreadState, from: i32, to: i32) -> bool {
     state.tid.load(Relaxed) == from && state.tid.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
 }
 
+/// Makes states for threads that are still to come: later there may be no memory. Signal-safe.
+pub fn provide() {
+    const WANTED: usize = 64;
+    let is_free = |state: &&ThreadState| state.tid.load(Relaxed) == 0;
+    while all().filter(is_free).count() < WANTED && grow().is_some() {}
+    all().filter(is_free).for_each(|state| state.cells.prepare());
+}
+
 fn grow() -> Option<()> {
     let chunk = sys::map_anonymous(std::mem::size_of::<Chunk>()).ok()? as *mut Chunk;
     let mut head = CHUNKS.load(Acquire);
@@ -302,6 +342,7 @@ impl ThreadState {
         self.pending.store(0, Relaxed);
         self.aside.clear();
         self.comm_known.store(false, Relaxed);
+        self.filters.store(seccomp::inherited(), Release);
         self.cursor.rename();
         self.stack.reset();
         for step in &self.steps {
@@ -401,6 +442,14 @@ impl ThreadState {
     pub fn settle_borrower(&self) {
         if self.borrower.load(Relaxed) != 0 && !process::is_borrowed() {
             self.blocked.store(self.lender_blocked.load(Relaxed), Relaxed);
+            self.beside_blocked.store(self.lender_beside_blocked.load(Relaxed), Relaxed);
+            let pending = self.lender_pending.load(Relaxed);
+            if pending != 0 {
+                // SAFETY: this thread's own cells.
+                unsafe { *self.pending_info.get() = *self.lender_info.get() };
+            }
+            // What somebody sent meanwhile came to the child: to the thread itself nobody could.
+            self.pending.store(pending | (self.pending.load(Relaxed) & defer::ASIDE), Relaxed);
             self.borrower.store(0, Relaxed);
         }
     }
@@ -410,8 +459,43 @@ impl ThreadState {
         let pid = sys::getpid();
         if self.borrower.swap(pid, Relaxed) != pid {
             self.lender_blocked.store(self.blocked.load(Relaxed), Relaxed);
+            self.lender_beside_blocked.store(self.beside_blocked.load(Relaxed), Relaxed);
+            let pending = self.pending.load(Relaxed) & !defer::ASIDE;
+            self.lender_pending.store(pending, Relaxed);
+            if pending != 0 {
+                // SAFETY: this thread's own cells: the parent waits.
+                unsafe { *self.lender_info.get() = *self.pending_info.get() };
+                self.pending.fetch_and(defer::ASIDE, Relaxed);
+            }
             self.borrower_defaults.store(0, Relaxed);
             self.borrower_ignores.store(0, Relaxed);
+        }
+    }
+
+    /// The thread's mask, as the program sees it.
+    pub fn set_mask(&self, mask: u64) {
+        self.beside_blocked.store(mask & !PROTECTED_MASK, Relaxed);
+        self.blocked.store(mask & PROTECTED_MASK, SeqCst);
+    }
+
+    /// Whether `mask` blocks every signal but ours, as it does while our own code is at work.
+    #[must_use]
+    pub const fn is_all(mask: u64) -> bool {
+        const UNBLOCKABLE: u64 = sys::sigbit(libc::SIGKILL) | sys::sigbit(libc::SIGSTOP);
+        mask | UNBLOCKABLE | PROTECTED_MASK == u64::MAX
+    }
+
+    /// `mask` is what the kernel says. Where the program has changed the rest of it by system calls of its own
+    /// (Go does), it has let our five through as well: one that blocked them there would not get any. To be
+    /// asked where the thread runs the program's code.
+    pub fn reconcile(&self, mask: u64) {
+        const UNBLOCKABLE: u64 = sys::sigbit(libc::SIGKILL) | sys::sigbit(libc::SIGSTOP);
+        const NOT_OURS: u64 = !(PROTECTED_MASK | UNBLOCKABLE);
+        if self.blocked.load(Relaxed) == 0 || self.waiting.load(Relaxed) != 0 {
+            return;
+        }
+        if !Self::is_all(mask) && (mask ^ self.beside_blocked.load(Relaxed)) & NOT_OURS != 0 {
+            self.set_mask(mask & !PROTECTED_MASK);
         }
     }
 
@@ -421,6 +505,22 @@ impl ThreadState {
             0 => self.blocked.load(Relaxed),
             mask => mask & PROTECTED_MASK,
         }
+    }
+
+    /// The mask of a system call that waits with one of its own, as the program sees it.
+    pub fn waiting_mask(&self) -> Option<u64> {
+        Some(self.waiting.load(Relaxed)).filter(|mask| *mask != 0).map(|mask| mask & !WAITING)
+    }
+
+    /// The thread goes on with `regs`, the place's instruction emulated.
+    pub fn resumes_at(&self, regs: &Regs) {
+        self.resumed[0].store(regs.rip, Relaxed);
+        self.resumed[1].store(regs.rsp, Relaxed);
+    }
+
+    /// Whether it is where it went on then.
+    pub fn has_resumed_at(&self, regs: &Regs) -> bool {
+        self.resumed[0].load(Relaxed) == regs.rip && self.resumed[1].load(Relaxed) == regs.rsp
     }
 
     /// Whether our own code is at work in this thread: a hit, a handler, a change of the registry.
@@ -435,7 +535,7 @@ impl ThreadState {
 
     /// A system call is about to wait with `mask` in force.
     pub fn begin_wait(&self, mask: u64) {
-        self.waiting.store((mask & PROTECTED_MASK) | WAITING, Relaxed);
+        self.waiting.store(mask | WAITING, Relaxed);
     }
 
     /// It returned, or a handler ran.
@@ -466,7 +566,15 @@ impl ThreadState {
     /// Takes a step record for the slot at `slot`. A system call that a handler interrupted may be made
     /// again by the handler: two of one slot, of which the later ends first. The oldest gives way when
     /// all are taken (it was left by longjmp, and nobody will come back).
-    pub fn begin_step(&self, slot: u64, mask: u64, consumers: *mut ConsumerList, after: Option<AfterCall>) {
+    /// `changed`: a register that must have this value afterwards.
+    pub fn begin_step(
+        &self,
+        slot: u64,
+        mask: u64,
+        consumers: *mut ConsumerList,
+        after: Option<AfterCall>,
+        changed: Option<(Reg, u64)>,
+    ) {
         let began = |step: &&StepRecord| step.began.load(Relaxed);
         let is_free = |step: &&StepRecord| step.slot.load(Relaxed) == 0;
         let latest = self.steps.iter().map(|step| began(&step)).max().unwrap_or(0);
@@ -476,6 +584,10 @@ impl ThreadState {
         record.mask.store(mask, Relaxed);
         record.consumers.store(consumers, Relaxed);
         record.after.store(after.map_or(std::ptr::null_mut(), |after| after as *mut ()), Relaxed);
+        record.changed.store(changed.map_or(0, |(reg, _)| 1 + reg as u64), Relaxed);
+        record.original.store(changed.map_or(0, |(_, value)| value), Relaxed);
+        record.outer_depth.store(self.depth.load(Relaxed).saturating_sub(1), Relaxed);
+        record.outer_running.store(self.run().consumer(), Relaxed);
         record.slot.store(slot, SeqCst);
     }
 
@@ -484,6 +596,21 @@ impl ThreadState {
     pub fn step(&self, slot: u64) -> Option<&StepRecord> {
         let of_slot = self.steps.iter().filter(|step| step.slot.load(Relaxed) == slot);
         of_slot.max_by_key(|step| step.began.load(Relaxed))
+    }
+
+    /// Ends all hits that were begun since `step`: a child that ran on this thread's state was killed in
+    /// the middle of them.
+    pub fn abandon_hits(&self, step: &StepRecord) {
+        let depth = step.outer_depth.load(Relaxed);
+        self.run().resume(step.outer_running.load(Relaxed));
+        self.missing.store(std::ptr::null_mut(), Release);
+        if self.depth.swap(depth, Relaxed) != depth && depth == 0 {
+            self.counting.store(false, Relaxed);
+            self.run().reset();
+            let sequence = self.sequence.load(Relaxed);
+            self.sequence.store(sequence + (sequence & 1), Release);
+        }
+        self.show_cells();
     }
 
     /// Gives up the step at `slot`, which will not be finished.

@@ -14,6 +14,7 @@ use std::arch::x86_64::{_mm_lfence, _rdtsc};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
 
 use crate::hit::clock;
+use crate::regs::Regs;
 
 /// Nanoseconds of one tick are [`TICKS_MULT`] / 2^this.
 pub const TICKS_SHIFT: u32 = 32;
@@ -179,6 +180,43 @@ pub fn calibrate() {
         None => TICKS_ARE_TSC.store(0, Release),
     }
     STATE.store(CALIBRATED, Release);
+}
+
+/// Where our own instructions are, once the counter may not be read any more.
+static OWN: (AtomicU64, AtomicU64) = (AtomicU64::new(0), AtomicU64::new(0));
+
+/// From now on the processor refuses to read the counter (prctl(PR_SET_TSC), SECCOMP_MODE_STRICT): in `low..high`, our
+/// own code, [`emulate`] does.
+pub fn lose_counter(low: u64, high: u64) {
+    clock::lose_counter();
+    OWN.0.store(low, Relaxed);
+    OWN.1.store(high, Release);
+}
+
+/// At a general-protection fault: whether it is our own reading of the counter, which gets what the clock says.
+/// Signal-safe.
+pub fn emulate(regs: &mut Regs) -> bool {
+    const RDTSC: [u8; 2] = [0x0F, 0x31];
+    const RDTSCP: [u8; 3] = [0x0F, 0x01, 0xF9];
+    if !(OWN.0.load(Relaxed)..OWN.1.load(Acquire)).contains(&regs.rip) {
+        return false;
+    }
+    // SAFETY: our own code, and no instruction is its last.
+    let code = unsafe { std::slice::from_raw_parts(regs.rip as *const u8, RDTSCP.len()) };
+    let len = if code.starts_with(&RDTSC) {
+        RDTSC.len()
+    } else if code == RDTSCP {
+        regs.rcx = 0;
+        RDTSCP.len()
+    } else {
+        return false;
+    };
+    let (first, mult) = (first_pair(), TICKS_MULT.load(Relaxed).max(1));
+    let ns = u128::from(clock::now_ns().saturating_sub(first.ns));
+    let ticks = first.tsc.wrapping_add(((ns << TICKS_SHIFT) / u128::from(mult)) as u64);
+    (regs.rax, regs.rdx) = (ticks & 0xFFFF_FFFF, ticks >> 32);
+    regs.rip += len as u64;
+    true
 }
 
 fn first_pair() -> Pair {

@@ -9,9 +9,9 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::returns::{self, Following};
 use crate::hit::thread::{AfterCall, PROTECTED_MASK, ThreadState};
-use crate::hit::{actions, asm, defer, detour, fault, point, process, slots, thread};
+use crate::hit::{actions, asm, defer, detour, fault, pending, point, process, slots, thread};
 use crate::insn::{SlotKind, Way};
-use crate::regs::{Memory, Regs};
+use crate::regs::{Memory, Reg, Regs};
 
 /// One hit, while it is handled.
 pub struct Hit<'a> {
@@ -23,6 +23,8 @@ pub struct Hit<'a> {
     pub point: &'a ProbePoint,
     /// Set by a gate that has something to do after the system call: makes it a step.
     pub after: Option<AfterCall>,
+    /// The same of one that has changed a register, which gets this value afterwards.
+    pub changed: Option<(Reg, u64)>,
     /// Whether its return is followed.
     pub following: Following,
     /// Where the function goes on through a return stub; 0: where it is.
@@ -37,7 +39,17 @@ impl<'a> Hit<'a> {
     /// A trap at `point`.
     pub const fn at_trap(regs: &'a mut Regs, context: *mut SignalContext, point: &'a ProbePoint) -> Self {
         let (following, vectors) = (Following::NotLooked, std::ptr::null());
-        Self { regs, context, point, after: None, following, target: 0, vectors, is_return: false }
+        Self {
+            regs,
+            context,
+            point,
+            after: None,
+            changed: None,
+            following,
+            target: 0,
+            vectors,
+            is_return: false,
+        }
     }
 
     /// A jump at `point`.
@@ -82,16 +94,32 @@ pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, cont
         }
         // SAFETY: the kernel's frame.
         let trap_number = unsafe { (*context).trap_number };
-        if trap_number == VECTOR_BREAKPOINT && is_not_breakpoint(rip.wrapping_sub(1)) {
+        let at = rip.wrapping_sub(1);
+        if trap_number == VECTOR_BREAKPOINT && is_not_breakpoint(at) && !is_two_byte_breakpoint(at) {
             // Disarmed between the trap and here: the instruction is whole again.
             // SAFETY: the kernel's frame.
-            unsafe { (*context).regs.rip = rip.wrapping_sub(1) };
+            unsafe { (*context).regs.rip = at };
             return;
         }
     }
+    // The kernel keeps one SIGTRAP for a thread at a time: where somebody has sent one in the moment before, that is
+    // all that is told of the int3.
+    // SAFETY: the kernel's frame, and nobody else touches it.
+    if code < 0
+        && is_hidden_breakpoint(unsafe { &*context })
+        && let Some(thread) = thread::current()
+    {
+        // SAFETY: the kernel's frame and information.
+        unsafe {
+            pending::keep(thread, signal, &mut *info);
+            take_breakpoint(context);
+            pending::end_hit(thread, context);
+        }
+        return;
+    }
     // SAFETY: the kernel's frame and arguments, passed on.
     unsafe {
-        if !actions::hold_back(signal, info) {
+        if !pending::hold_back(signal, info, context) {
             actions::deliver(signal, info, context);
         }
     }
@@ -145,6 +173,42 @@ fn is_not_breakpoint(at: u64) -> bool {
     SafeMemory.read(at, &mut byte) == 1 && byte[0] != 0xCC
 }
 
+/// Whether a thread that got a SIGTRAP from somebody has run into an int3 of ours, too: it is behind one, where
+/// nothing else leads to.
+fn is_hidden_breakpoint(context: &SignalContext) -> bool {
+    let rip = context.regs.rip;
+    if context.trap_number != VECTOR_BREAKPOINT || detour::inner(rip).is_some() {
+        return false;
+    }
+    let at = rip.wrapping_sub(1);
+    match point::lookup(at).filter(|found| found.armed.load(Acquire)) {
+        // Behind an instruction of one byte that was emulated before, the thread may be as well.
+        Some(found) if found.displaced.len == 1 => {
+            !is_not_breakpoint(at)
+                && !thread::existing().is_some_and(|thread| thread.has_resumed_at(&context.regs))
+        }
+        Some(_) => !is_not_breakpoint(at),
+        None => {
+            rip == asm::deliver_site()
+                || detour::is_resume_site(rip)
+                || detour::inner(at).is_some()
+                || slots::owner(at).is_some_and(|found| at >= found.slot + STEP_OFFSET && is_breakpoint(at))
+        }
+    }
+}
+
+fn is_breakpoint(at: u64) -> bool {
+    let mut byte = [0];
+    SafeMemory.read(at, &mut byte) == 1 && byte[0] == 0xCC
+}
+
+/// Whether `at` is the end of the program's own `int 3` of two bytes, and never was a place of ours.
+fn is_two_byte_breakpoint(at: u64) -> bool {
+    const INT_3: [u8; 2] = [0xCD, 3];
+    let mut bytes = [0; 2];
+    SafeMemory.read(at.wrapping_sub(1), &mut bytes) == 2 && bytes == INT_3 && point::lookup(at).is_none()
+}
+
 /// A trap at a known place. False: it is not ours.
 ///
 /// # Safety
@@ -187,7 +251,7 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
     }
     thread.leave();
     // SAFETY: the caller's promise.
-    unsafe { actions::end_hit(thread, context) };
+    unsafe { pending::end_hit(thread, context) };
     true
 }
 
@@ -235,6 +299,9 @@ pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: *
     match &point.displaced.way {
         Way::Emulate(emulation) => match emulation.run(hit.regs, &SafeMemory, point.next()) {
             Ok(()) => {
+                if let Some(thread) = thread {
+                    thread.resumes_at(hit.regs);
+                }
                 if let (Some(thread), false) = (thread, post.is_null()) {
                     run_posts(post, hit, thread);
                 }
@@ -242,11 +309,11 @@ pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: *
             Err(_) => fault::emulation_faulted(hit, thread),
         },
         Way::Slot(kind) => match thread {
-            Some(thread) if !post.is_null() || hit.after.is_some() => {
+            Some(thread) if !post.is_null() || hit.after.is_some() || hit.changed.is_some() => {
                 let slot = point.slot + STEP_OFFSET;
                 // SAFETY: the frame of this signal.
                 let mask = unsafe { &mut (*hit.context).mask };
-                thread.begin_step(slot, *mask, post, hit.after);
+                thread.begin_step(slot, *mask, post, hit.after, hit.changed);
                 // A system call must stay interruptible; see `slots` for signals that arrive there.
                 if matches!(kind, SlotKind::Plain) {
                     *mask = !PROTECTED_MASK;
@@ -274,10 +341,12 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
     if matches!(found.displaced.way, Way::Slot(SlotKind::Plain)) {
         *mask = record.mask.load(Relaxed);
     }
+    record.restore(regs);
     let after = record.after.load(Relaxed);
-    if !after.is_null() {
-        // SAFETY: stored from an AfterCall by begin_step.
-        unsafe { std::mem::transmute::<*mut (), AfterCall>(after)(thread, regs) };
+    // SAFETY: stored from an AfterCall by begin_step.
+    if !after.is_null() && !unsafe { std::mem::transmute::<*mut (), AfterCall>(after)(thread, record, regs) }
+    {
+        return;
     }
     thread.enter();
     let post = record.consumers.load(Relaxed);
@@ -286,7 +355,7 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
     record.slot.store(0, Release);
     thread.leave();
     // SAFETY: the caller's promise.
-    unsafe { actions::end_hit(thread, context) };
+    unsafe { pending::end_hit(thread, context) };
 }
 
 /// The post_handlers of a list.

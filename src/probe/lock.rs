@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
 use crate::hit::thread::{LibrarySection, PROTECTED_MASK};
-use crate::hit::{actions, asm, clock, process};
+use crate::hit::{asm, clock, pending, process};
 use crate::probe::Registry;
 use crate::probe::modules::with_objects_held;
 use crate::sys;
@@ -85,7 +85,7 @@ pub fn holding_objects<R>(work: impl FnOnce() -> R) -> Option<R> {
         hold_objects(work)
     };
     sys::set_signal_mask(mask);
-    actions::send_held_back();
+    pending::send_held_back();
     // SAFETY: as above.
     unsafe { *errno = saved };
     result
@@ -198,7 +198,7 @@ fn hold<R>(rounds: u32, work: impl FnOnce() -> R) -> Result<R, Busy> {
         })
     };
     sys::set_signal_mask(mask);
-    actions::send_held_back();
+    pending::send_held_back();
     result
 }
 

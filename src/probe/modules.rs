@@ -63,8 +63,18 @@ const EXE_LINK: &CStr = c"/proc/self/exe";
 fn exe_path() -> PathBuf {
     let mut buffer = [0_u8; 4096];
     sys::readlink(EXE_LINK, &mut buffer)
-        .map(|bytes| PathBuf::from(OsStr::from_bytes(bytes)))
-        .unwrap_or_default()
+        .map_or_else(|_| executed_path(), |bytes| PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+/// The name the program was executed by: where there is no /proc the best there is.
+fn executed_path() -> PathBuf {
+    // SAFETY: reads the auxiliary vector.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if name.is_null() {
+        return PathBuf::new();
+    }
+    // SAFETY: a terminated string the kernel put on the stack.
+    PathBuf::from(OsStr::from_bytes(unsafe { CStr::from_ptr(name) }.to_bytes()))
 }
 
 fn as_file_id(id: sys::FileId) -> FileId {
@@ -77,7 +87,8 @@ fn id_of(path: &Path) -> Option<FileId> {
 }
 
 /// The loaded objects that have a file, the program first. One of `known` that is still there is what it was,
-/// whatever has happened to its file since: removed, replaced by another version.
+/// whatever has happened to its file since, or to the way there: removed, replaced by another version, in
+/// another root, or /proc gone.
 #[must_use]
 pub fn list_modules(known: &[Rc<Module>]) -> Vec<Rc<Module>> {
     let own = list_modules as *const () as u64;
@@ -104,8 +115,8 @@ pub fn list_modules(known: &[Rc<Module>]) -> Vec<Rc<Module>> {
             return;
         }
         let path = if is_exe { exe_path() } else { name.to_path_buf() };
-        let id = if is_exe { id_of(Path::new("/proc/self/exe")) } else { id_of(&path) };
-        if let (Some(id), true) = (id, low < high) {
+        let link = if is_exe { id_of(Path::new("/proc/self/exe")) } else { None };
+        if let (Some(id), true) = (link.or_else(|| id_of(&path)), low < high) {
             let is_own = (low..high).contains(&own);
             modules.push(Rc::new(Module { path, id, bias, low, high, is_exe, is_own }));
         }

@@ -356,6 +356,34 @@ impl Registry {
         refused
     }
 
+    /// Takes every breakpoint out of the text but those at `kept`: a thread that meets one could not go on. What jumps
+    /// stays. How many of the user's places that were.
+    pub fn disarm_breakpoints(&mut self, kept: &[u64]) -> usize {
+        let mut gone = Vec::new();
+        for point in point::all() {
+            let is_breakpoint = point.armed.load(Relaxed) && !point.optimized.load(Relaxed);
+            if is_breakpoint
+                && !kept.contains(&point.at)
+                && self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok()
+            {
+                point.armed.store(false, SeqCst);
+                gone.push(point.at);
+            }
+        }
+        gone.sort_unstable();
+        let mut places = 0;
+        for instance in self.instances.iter_mut().flatten() {
+            let before = instance.points.len();
+            instance.points.retain(|point| gone.binary_search(&point.at).is_err());
+            if instance.points.len() < before && instance.points.is_empty() {
+                instance.refusal = Some(Box::new(Refusal::NoSigreturn));
+                instance.is_idle = true;
+                places += 1;
+            }
+        }
+        places
+    }
+
     /// The parsed file of a module; parsed once.
     pub fn file(&mut self, module: &Module) -> Result<Rc<ElfFile>, Refusal> {
         parsed(&mut self.files, module)
@@ -391,8 +419,9 @@ fn open_file(module: &Module) -> Result<ElfFile, Refusal> {
     use crate::elf::FileSource;
     let bad = |why: &str| Refusal::BadObject { path: module.path.display().to_string(), why: why.to_owned() };
     let link = std::path::Path::new("/proc/self/exe");
-    let path = if module.is_exe { link } else { &module.path };
-    let bytes = crate::probe::MappedFiles.open(path).ok_or_else(|| bad("can't be read"))?;
+    let linked = if module.is_exe { crate::probe::MappedFiles.open(link) } else { None };
+    let bytes = linked.or_else(|| crate::probe::MappedFiles.open(&module.path));
+    let bytes = bytes.ok_or_else(|| bad("can't be read"))?;
     let replaced = "the file is not the one that was loaded: it was replaced since";
     if bytes.id() != module.id {
         return Err(bad(replaced));

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::*};
 
 use crate::hit::{output, process};
 use crate::sys::{self, Fd};
@@ -71,12 +71,9 @@ pub fn stderr_log() -> Option<i32> {
     output::duplicate_stderr()
 }
 
-/// Writes the report. A report that this very process wrote before it executed another program is
-/// kept: ours then gets a number behind its name.
-///
-/// # Errors
-/// errno.
-pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), i32> {
+/// The report's file of this process now. A report that this very process wrote before it executed another
+/// program is kept: ours then gets a number behind its name.
+fn report_name(naming: &Naming, template: &str) -> Result<CString, i32> {
     let path = naming.path(template);
     let numbered = |number: u32| {
         let mut name = path.clone().into_os_string();
@@ -94,9 +91,69 @@ pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), 
         }
         LAST_REPORT.store(number, Relaxed);
     }
-    let name = numbered(number)?;
-    let fd = open_in_need(&name, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY)?;
-    if output::write_all(fd.raw(), text) { Ok(()) } else { Err(libc::EIO) }
+    numbered(number)
+}
+
+/// The flags of a file that is written anew.
+const ANEW: i32 = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOCTTY;
+
+/// Writes the report.
+///
+/// # Errors
+/// errno.
+pub fn write_report(naming: &Naming, template: &str, text: &[u8]) -> Result<(), i32> {
+    let early = EARLY_REPORT.load(Acquire);
+    if output::is_own(early) {
+        // Where it is written a second time; a filter that forbids it allows no exec that could fail either.
+        for call in [libc::SYS_lseek, libc::SYS_ftruncate] {
+            // SAFETY: no pointers.
+            let _ = unsafe { sys::syscall3(call, early as usize, 0, 0) };
+        }
+        return write_or_empty(early, text);
+    }
+    let fd = open_in_need(&report_name(naming, template)?, ANEW)?;
+    write_or_empty(fd.raw(), text)
+}
+
+/// All of it, or nothing: half a report is none.
+fn write_or_empty(fd: i32, text: &[u8]) -> Result<(), i32> {
+    let result = output::write_all(fd, text);
+    if result.is_err() {
+        // SAFETY: no pointers.
+        let _ = unsafe { sys::syscall3(libc::SYS_ftruncate, fd as usize, 0, 0) };
+    }
+    result
+}
+
+/// Opens the report's file now: the program is about to lose the right to it. What goes wrong is said at the end.
+pub fn open_report_early(naming: &Naming, template: &str) {
+    if output::is_own(EARLY_REPORT.load(Acquire)) {
+        return;
+    }
+    let Ok(name) = report_name(naming, template) else { return };
+    let is_new = sys::file_id(&name).is_err();
+    if let Ok(fd) = Fd::open(&name, ANEW, 0o666) {
+        EARLY_REPORT.store(output::own(fd), Release);
+        MADE_EARLY.store(is_new, Release);
+    }
+}
+
+/// There will be no report: a file that was made for it goes, where we still may.
+pub fn take_back_report() {
+    let early = EARLY_REPORT.swap(NO_FD, AcqRel);
+    if !output::is_own(early) {
+        return;
+    }
+    let mut name = [0_u8; 4096];
+    let link = CString::new(format!("/proc/self/fd/{early}")).unwrap_or_default();
+    if MADE_EARLY.load(Acquire)
+        && let Ok(name) = sys::readlink(&link, &mut name)
+        && let Ok(name) = CString::new(name)
+    {
+        // SAFETY: a terminated name.
+        let _ = unsafe { sys::syscall3(libc::SYS_unlink, name.as_ptr() as usize, 0, 0) };
+    }
+    output::disown(early);
 }
 
 /// Opens a file for a moment, also where the program has taken every number: one above the limit, or one
@@ -121,9 +178,18 @@ const NO_REPORT: u32 = u32::MAX;
 /// A process that executes more programs than this in a row overwrites the last report.
 const MOST_REPORTS: u32 = 100;
 
+/// The report's file, where it was opened before it was needed; and whether it was not there before.
+static EARLY_REPORT: AtomicI32 = AtomicI32::new(NO_FD);
+static MADE_EARLY: AtomicBool = AtomicBool::new(false);
+const NO_FD: i32 = -1;
+
 /// A fork child has written none.
 pub fn forget_report() {
     LAST_REPORT.store(NO_REPORT, Relaxed);
+    let early = EARLY_REPORT.swap(NO_FD, AcqRel);
+    if output::is_own(early) {
+        output::disown(early);
+    }
 }
 
 /// Whether the file was written by this process: it names our pid, and is not older than the process.

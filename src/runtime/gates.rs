@@ -1,8 +1,9 @@
 //! Finding the system-call sites of libc that must be gated (see `hit::gates`).
 //!
 //! A site is `mov eax, NUMBER` and then `syscall` with nothing but plain instructions between, at
-//! instruction boundaries of a known function. 2.36 has 35 of them; what they do is decided at the hit by
-//! the number that is in rax then, so a wrong find would do no harm.
+//! instruction boundaries of a known function; or `mov eax, REGISTER` in place of the first, where the
+//! function puts a number of ours into that register. 2.36 has 38 of them; what they do is decided at the
+//! hit by the number that is in rax then, so a wrong find would do no harm.
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use crate::elf::{self, ElfFile};
 use crate::hit::consumer::InternalHandler;
 use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
 use crate::hit::output;
+use crate::hit::restrict::RESTRICTING;
 use crate::insn;
 use crate::probe::{Module, Registry};
 use crate::runtime::messages::{Level, say};
@@ -29,6 +31,8 @@ pub struct Gates {
     blocking: Vec<u64>,
     /// All others: address, system call.
     others: Vec<(u64, i64)>,
+    /// Those of all where the process or a thread ends.
+    pub ends: Vec<u64>,
     exit: Option<u64>,
     by_number: Option<u64>,
 }
@@ -47,6 +51,7 @@ pub fn find(registry: &mut Registry) -> Gates {
         }
     };
     let mut gated = GATED.to_vec();
+    gated.extend(RESTRICTING);
     if output::has_guarded() {
         gated.extend(GATED_FOR_DESCRIPTORS);
     }
@@ -65,6 +70,7 @@ pub fn find(registry: &mut Registry) -> Gates {
             gates.others.push((at, number));
         }
     }
+    gates.ends.extend(thread_ends(&libc, &file).chain(gates.exit));
     gates.others.extend(thread_ends(&libc, &file).map(|at| (at, libc::SYS_exit)));
     if gates.exit.is_none() {
         say(Level::Warn, "no report at _exit: libc has no such symbol");
@@ -144,7 +150,9 @@ fn sites(module: &Module, file: &ElfFile, gated: &[i64]) -> Vec<(u64, i64)> {
     for segment in file.load_segments().iter().filter(|segment| segment.executable) {
         let text = file.bytes_at(segment.link, segment.file_size as usize);
         for at in memchr::memmem::find_iter(text, &SYSCALL) {
-            if let Some(number) = number_of(file, segment.link, text, at, gated) {
+            let number = number_of(file, segment.link, text, at, gated)
+                .or_else(|| number_in_register(file, segment.link, text, at, gated));
+            if let Some(number) = number {
                 found.push((segment.link.add(at as u64).at(module.bias).0, number));
             }
         }
@@ -193,6 +201,47 @@ fn number_of(file: &ElfFile, base: LinkAddr, text: &[u8], at: usize, gated: &[i6
         }
     }
     None
+}
+
+/// The gated number that a `syscall` at `text[at..]` may make, where `eax` gets it from another register: gcc
+/// keeps a number there that a function needs twice, as the helpers of aio and of getaddrinfo_a do that
+/// block all signals around pthread_create.
+fn number_in_register(file: &ElfFile, base: LinkAddr, text: &[u8], at: usize, gated: &[i64]) -> Option<i64> {
+    const WINDOW: usize = 64;
+    let window = text.get(at.saturating_sub(WINDOW)..at)?;
+    window.windows(2).find(|pair| is_mov_to_eax(pair))?;
+    let site = base.add(at as u64);
+    let bounds = file.bounds_at(site)?;
+    let starts: Vec<LinkAddr> = elf::boundary::starts(file, &bounds).flatten().collect();
+    let index = starts.iter().position(|start| *start == site)?;
+    let before = starts[index.saturating_sub(MOST_BETWEEN)..index].iter().rev();
+    let source = before.filter_map(|start| moved_to_eax(file.bytes_at(*start, 3))).next()?;
+    let loaded = starts.iter().filter_map(|start| loaded_into(source, file.bytes_at(*start, 6)));
+    loaded.map(i64::from).find(|number| gated.contains(number))
+}
+
+/// Whether these two bytes are `mov eax, r32`, but for a prefix.
+fn is_mov_to_eax(code: &[u8]) -> bool {
+    matches!(code, [0x89, modrm, ..] if modrm & 0xC7 == 0xC0)
+}
+
+/// The register that an instruction copies to eax, by its number.
+fn moved_to_eax(code: &[u8]) -> Option<u8> {
+    match code {
+        [0x44, rest @ ..] if is_mov_to_eax(rest) => Some(8 + (rest[1] >> 3 & 7)),
+        code if is_mov_to_eax(code) => Some(code[1] >> 3 & 7),
+        _ => None,
+    }
+}
+
+/// The number that an instruction loads into this register, if it is `mov r32, imm32`.
+fn loaded_into(register: u8, code: &[u8]) -> Option<u32> {
+    let number = match code {
+        [0x41, opcode, number @ ..] if register >= 8 && *opcode == MOV_EAX + register - 8 => number,
+        [opcode, number @ ..] if register < 8 && *opcode == MOV_EAX + register => number,
+        _ => return None,
+    };
+    Some(u32::from_le_bytes(number.get(..4)?.try_into().ok()?))
 }
 
 fn leads_to(text: &[u8], mov: usize, syscall: usize) -> bool {

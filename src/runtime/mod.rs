@@ -4,6 +4,7 @@ pub mod files;
 pub mod gates;
 pub mod messages;
 pub mod plugins;
+pub mod prepare;
 pub mod report;
 pub mod start;
 pub mod timebase;

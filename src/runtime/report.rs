@@ -12,10 +12,11 @@ use crate::hit::point::ProbePoint;
 use crate::hit::{clock, output, process, shadow, stack};
 use crate::insn::Way;
 use crate::probe::{Instance, Maker, Registry, Request, State as ProbeState, lock};
-use crate::runtime::files;
 use crate::runtime::messages::{Level, say};
 use crate::runtime::start::SETTINGS;
 use crate::runtime::timebase;
+use crate::runtime::{files, prepare};
+use crate::sys::{self, reserve};
 use crate::trace::summary::{self, Kind, Method, ProbeSummary, State, Summary};
 
 /// Writes the report, once per process. Signal-safe but for waiting at most two seconds for another
@@ -30,6 +31,10 @@ pub fn finish() {
     let here = stack::here();
     let done = lock::with_some_patience(|registry| {
         shadow::sweep(&here);
+        if !can_have_memory(registry) {
+            say(Level::Error, "no report: there is no memory for it");
+            return;
+        }
         let text = render(registry, settings.summary.format);
         match &settings.summary.path {
             None => output::write_stderr(text.as_bytes()),
@@ -44,6 +49,18 @@ pub fn finish() {
     if let Err(busy) = done {
         say(Level::Error, &format!("no report: the registry is not to be had ({busy:?})"));
     }
+}
+
+/// Whether rendering will not run out of memory, which would be the program's end: what the system gives, or what was
+/// set aside.
+fn can_have_memory(registry: &Registry) -> bool {
+    let wanted = prepare::memory_for_report(registry) / 2;
+    if reserve::left() >= wanted {
+        return true;
+    }
+    let Ok(address) = sys::map_reserved(wanted) else { return false };
+    // SAFETY: our own fresh mapping.
+    unsafe { sys::munmap(address, wanted) }.is_ok()
 }
 
 /// Whether anything was hit: a process that executes another program without a hit has nothing to

@@ -13,14 +13,15 @@ use crate::config::{
 use crate::elf::{ElfFile, FileBytes, FileId, NoFiles};
 use crate::error::Refusal;
 use crate::hit::{
-    actions, asm, barrier, clock, consumer, gates as hit_gates, output, process, ring, shadow, thread,
+    actions, asm, barrier, clock, consumer, gates as hit_gates, output, pending, process, restrict, ring,
+    shadow, thread,
 };
 use crate::place::ObjectPattern;
 use crate::probe::{Maker, Registry, State, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
-use crate::runtime::{gates, plugins, report, timebase, trace_file, watch};
-use crate::sys::{self, MemoryUsage};
+use crate::runtime::{gates, plugins, prepare, report, timebase, trace_file, watch};
+use crate::sys::{self, MemoryUsage, reserve};
 use crate::trace::file::DEFAULT_SIZE;
 
 /// EX_CONFIG of sysexits.h: a config that can't be used, under UPROBE_STRICT.
@@ -122,6 +123,7 @@ fn start_base() {
         timebase::start();
         process::page().start_ns.store(clock::now_ns(), Relaxed);
         hit_gates::start(report::finish, before_exec);
+        restrict::start(prepare::before_loss);
         actions::start(|_signal| report::finish());
         note_main_stack();
         lock::start(Registry::new());
@@ -166,6 +168,12 @@ fn start_engine() -> Result<(), i32> {
     gated.copied()
 }
 
+/// Addresses of the breakpoints at which the process ends.
+#[must_use]
+pub fn ends() -> &'static [u64] {
+    FOUND.get().map_or(&[], |found| &found.ends)
+}
+
 /// libc blocks all signals for moments (in pthread_create, at a thread's beginning and end): a thread
 /// that is in one when the first breakpoints are written must get out of it first.
 fn wait_for_unblocked_threads() -> Result<(), i32> {
@@ -202,6 +210,7 @@ fn on_fork_child() {
     shadow::after_fork_drop();
     thread::after_fork();
     actions::after_fork();
+    pending::after_fork();
     consumer::reset_all();
     shadow::after_fork_count();
     files::forget_report();
@@ -226,8 +235,12 @@ fn on_fork_child() {
 /// followed.
 fn before_exec(envp: u64) -> u64 {
     let Some(settings) = SETTINGS.get() else { return envp };
-    if !process::is_borrowed() && (!settings.follow || report::has_hits()) {
-        report::finish();
+    if !process::is_borrowed() {
+        if !settings.follow || report::has_hits() {
+            report::finish();
+        } else {
+            files::take_back_report();
+        }
     }
     match (&settings.config_path, settings.follow) {
         (_, false) => replace_uprobes(envp, None),
@@ -435,7 +448,7 @@ fn naming() -> Naming {
         Some(PathBuf::from(path.to_string_lossy().into_owned()).file_name()?.to_string_lossy().into_owned())
     });
     let mut directory = [0_u8; 4096];
-    let directory = sys::readlink(c"/proc/self/cwd", &mut directory)
+    let directory = sys::working_directory(&mut directory)
         .map(|bytes| PathBuf::from(String::from_utf8_lossy(bytes).into_owned()))
         .unwrap_or_default();
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -501,6 +514,7 @@ fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
     let reported = lock::with(|registry| {
         registry.register(requests);
         registry.release_files();
+        reserve::provide(prepare::memory_for_report(registry));
         report_refusals(registry, strictness, before)
     });
     match reported {

@@ -11,6 +11,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use super::call::{madvise, map_anonymous, munmap};
+use super::reserve;
 
 /// Sizes are multiples of this, and so are addresses.
 const UNIT: usize = 16;
@@ -142,13 +143,18 @@ const fn bump(from: usize, left: usize) -> u64 {
     ((from / UNIT) as u64) << LEFT_BITS | (left / UNIT) as u64
 }
 
+fn fresh_piece() -> Option<(usize, usize)> {
+    let chunk = map_anonymous(CHUNK).ok().or_else(|| reserve::take(CHUNK, PAGE))?;
+    Some((chunk, CHUNK))
+}
+
 /// A piece of at least so many bytes: one that was trimmed, or fresh.
 fn next_piece(least: usize) -> Option<(usize, usize)> {
     let mut old = PIECES.load(Acquire);
     loop {
         let piece = (old & ADDRESS_MASK) as usize;
         if piece == 0 {
-            return map_anonymous(CHUNK).ok().map(|chunk| (chunk, CHUNK));
+            return fresh_piece();
         }
         // SAFETY: pieces are never unmapped; a stale value is caught by the tag.
         let (next, len) = unsafe {
@@ -156,7 +162,7 @@ fn next_piece(least: usize) -> Option<(usize, usize)> {
             ((*words).load(Relaxed), (*words.add(1)).load(Relaxed) as usize)
         };
         if len < least {
-            return map_anonymous(CHUNK).ok().map(|chunk| (chunk, CHUNK));
+            return fresh_piece();
         }
         match PIECES.compare_exchange_weak(old, retag(old, next), AcqRel, Acquire) {
             Ok(_) => return Some((piece, len)),
@@ -278,7 +284,8 @@ unsafe impl GlobalAlloc for Allocator {
             }
             // Pages are enough alignment for everything std asks for.
             None if layout.align() <= 4096 => {
-                map_anonymous(layout.size()).map_or(std::ptr::null_mut(), |a| a as *mut u8)
+                let block = map_anonymous(layout.size()).ok().or_else(|| reserve::take(layout.size(), 4096));
+                block.map_or(std::ptr::null_mut(), |a| a as *mut u8)
             }
             None => std::ptr::null_mut(),
         }
@@ -287,6 +294,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match class_of(layout) {
             Some(class) => push(class, block),
+            None if reserve::contains(block as usize) => {}
             // SAFETY: a mapping of our own, given back by its one owner.
             None => drop(unsafe { munmap(block as usize, layout.size()) }),
         }
@@ -298,7 +306,7 @@ unsafe impl GlobalAlloc for Allocator {
         };
         match (class_of(layout), class_of(new)) {
             (Some(old), Some(wanted)) if old == wanted => block,
-            (None, None) => {
+            (None, None) if !reserve::contains(block as usize) => {
                 // SAFETY: a mapping of our own; MREMAP_MAYMOVE keeps the contents.
                 let moved = unsafe {
                     super::call::syscall4(
@@ -309,19 +317,11 @@ unsafe impl GlobalAlloc for Allocator {
                         libc::MREMAP_MAYMOVE as usize,
                     )
                 };
-                moved.map_or(std::ptr::null_mut(), |a| a as *mut u8)
+                // SAFETY: the caller's promise.
+                moved.map_or_else(|_| unsafe { self.copy(block, layout, new) }, |a| a as *mut u8)
             }
-            _ => {
-                // SAFETY: a fresh block, then both are valid for the smaller size.
-                unsafe {
-                    let fresh = self.alloc(new);
-                    if !fresh.is_null() {
-                        std::ptr::copy_nonoverlapping(block, fresh, layout.size().min(new_size));
-                        self.dealloc(block, layout);
-                    }
-                    fresh
-                }
-            }
+            // SAFETY: the caller's promise.
+            _ => unsafe { self.copy(block, layout, new) },
         }
     }
 
@@ -333,6 +333,24 @@ unsafe impl GlobalAlloc for Allocator {
                 std::ptr::write_bytes(block, 0, layout.size());
             }
             block
+        }
+    }
+}
+
+impl Allocator {
+    /// A block of another size with the same contents, instead of this one.
+    ///
+    /// # Safety
+    /// As for `realloc`.
+    unsafe fn copy(&self, block: *mut u8, layout: Layout, new: Layout) -> *mut u8 {
+        // SAFETY: a fresh block, then both are valid for the smaller size.
+        unsafe {
+            let fresh = self.alloc(new);
+            if !fresh.is_null() {
+                std::ptr::copy_nonoverlapping(block, fresh, layout.size().min(new.size()));
+                self.dealloc(block, layout);
+            }
+            fresh
         }
     }
 }

@@ -3,16 +3,44 @@
 
 use std::arch::asm;
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering::*};
 
 /// What a system call returned: a value, or errno.
 pub type SysResult = Result<usize, i32>;
 
-/// Issues system call `number`.
+/// Says of a system call whether it may be made: the error is what the caller gets instead.
+/// Signal-safe; makes none itself.
+pub type Guard = fn(i64, &[usize; 6]) -> Result<(), i32>;
+
+static GUARD: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+/// From now on every call of ours is shown to `guard` first: a filter of the program's (seccomp) may
+/// kill the process for it.
+pub fn guard_calls(guard: Guard) {
+    GUARD.store(guard as *mut (), Release);
+}
+
+/// Issues system call `number`, unless the guard says that it can't be.
 ///
 /// # Safety
 /// As the call itself demands of its arguments.
 #[inline]
 pub unsafe fn syscall6(number: i64, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> SysResult {
+    let guard = GUARD.load(Relaxed);
+    if !guard.is_null() {
+        // SAFETY: stored from a Guard.
+        unsafe { std::mem::transmute::<*mut (), Guard>(guard)(number, &[a, b, c, d, e, f]) }?;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { unguarded(number, [a, b, c, d, e, f]) }
+}
+
+/// Issues a system call whatever the guard says: one that the program itself makes here.
+///
+/// # Safety
+/// As [`syscall6`].
+#[inline]
+pub unsafe fn unguarded(number: i64, [a, b, c, d, e, f]: [usize; 6]) -> SysResult {
     let result: isize;
     // SAFETY: the kernel clobbers rcx, r11 and rax only; memory effects are the caller's promise.
     unsafe {
@@ -47,18 +75,49 @@ pub unsafe fn syscall4(number: i64, a: usize, b: usize, c: usize, d: usize) -> S
     unsafe { syscall6(number, a, b, c, d, 0, 0) }
 }
 
-/// getpid(2).
+/// getpid(2). Where a filter forbids it, what it was when it was asked last.
 #[must_use]
 pub fn getpid() -> i32 {
+    static LAST: AtomicI32 = AtomicI32::new(0);
     // SAFETY: no arguments.
-    unsafe { syscall3(libc::SYS_getpid, 0, 0, 0) }.unwrap_or(0) as i32
+    match unsafe { syscall3(libc::SYS_getpid, 0, 0, 0) } {
+        Ok(pid) => {
+            if LAST.load(Relaxed) != pid as i32 {
+                LAST.store(pid as i32, Relaxed);
+            }
+            pid as i32
+        }
+        Err(_) => LAST.load(Relaxed),
+    }
 }
 
-/// gettid(2).
+/// gettid(2). Where a filter forbids it, what libc knows.
 #[must_use]
 pub fn gettid() -> i32 {
     // SAFETY: no arguments.
-    unsafe { syscall3(libc::SYS_gettid, 0, 0, 0) }.unwrap_or(0) as i32
+    unsafe { syscall3(libc::SYS_gettid, 0, 0, 0) }.map_or_else(|_| tid_of_libc(), |tid| tid as i32)
+}
+
+/// Whether [`tid_of_libc`] tells the truth.
+static LIBC_TELLS: AtomicBool = AtomicBool::new(false);
+
+/// Finds out whether libc's own note of a thread's id is where it has been for twenty years.
+pub fn learn_tid_of_libc() {
+    // SAFETY: no arguments.
+    let tid = unsafe { syscall3(libc::SYS_gettid, 0, 0, 0) }.unwrap_or(0) as i32;
+    LIBC_TELLS.store(true, Relaxed);
+    LIBC_TELLS.store(tid != 0 && tid_of_libc() == tid, Relaxed);
+}
+
+/// `struct pthread`'s `tid` (glibc, nptl/descr.h); 0 where it is not known to be there.
+fn tid_of_libc() -> i32 {
+    let tid: i32;
+    if !LIBC_TELLS.load(Relaxed) {
+        return 0;
+    }
+    // SAFETY: inside the thread control block, which has 0x900 bytes.
+    unsafe { asm!("mov {0:e}, fs:[0x2d0]", out(reg) tid, options(nostack, readonly, preserves_flags)) };
+    tid
 }
 
 /// The calling thread's name, as prctl(PR_GET_NAME) gives it.
@@ -105,11 +164,19 @@ pub fn sleep_ms(ms: i64) {
     let _ = unsafe { syscall3(libc::SYS_nanosleep, &raw const time as usize, 0, 0) };
 }
 
+/// exit(2): ends the calling thread alone.
+pub fn exit_thread(status: i32) -> ! {
+    loop {
+        // SAFETY: does not return.
+        let _ = unsafe { unguarded(libc::SYS_exit, [status as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
 /// exit_group(2).
 pub fn exit_group(status: i32) -> ! {
     loop {
         // SAFETY: does not return.
-        let _ = unsafe { syscall3(libc::SYS_exit_group, status as usize, 0, 0) };
+        let _ = unsafe { unguarded(libc::SYS_exit_group, [status as usize, 0, 0, 0, 0, 0]) };
     }
 }
 
@@ -130,11 +197,41 @@ pub fn map_anonymous(len: usize) -> Result<usize, i32> {
     }
 }
 
-/// Memory that is only promised until it is touched.
+/// Set where the program has all its future memory locked (mlockall(2), MCL_FUTURE).
+static LOCKS_FUTURE: AtomicBool = AtomicBool::new(false);
+
+/// The program has called mlockall(2), or munlockall(2), with these flags.
+pub fn note_locking(flags: i32) {
+    LOCKS_FUTURE.store(flags & libc::MCL_FUTURE != 0, Relaxed);
+}
+
+/// Memory that is only promised until it is touched; also where the program locks all it maps, which
+/// would touch it at once.
 pub fn map_reserved(len: usize) -> Result<usize, i32> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let first = if LOCKS_FUTURE.load(Relaxed) { libc::PROT_NONE } else { access };
     // SAFETY: no MAP_FIXED: no existing mapping changes.
-    unsafe { mmap(0, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) }
+    let base = unsafe { mmap(0, len, first, flags, -1, 0) }?;
+    if first != access {
+        // SAFETY: our own fresh mapping.
+        let _ = unsafe { syscall3(libc::SYS_munlock, base, len, 0) };
+        protect(base, len, access)?;
+    }
+    Ok(base)
+}
+
+/// Memory without access, which costs nothing until [`protect`] gives it some.
+pub fn map_inaccessible(len: usize) -> Result<usize, i32> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: no MAP_FIXED: no existing mapping changes.
+    unsafe { mmap(0, len, libc::PROT_NONE, flags, -1, 0) }
+}
+
+/// mprotect(2) of memory of ours.
+pub fn protect(address: usize, len: usize, access: i32) -> Result<(), i32> {
+    // SAFETY: data of our own, which nobody uses with less access.
+    unsafe { syscall3(libc::SYS_mprotect, address, len, access as usize) }.map(|_| ())
 }
 
 /// munmap(2).
@@ -301,4 +398,11 @@ pub fn readlink<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], i32> 
         syscall3(libc::SYS_readlink, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len())
     }?;
     Ok(&buffer[..n])
+}
+
+/// getcwd(2) into `buffer`; an absolute path, or one that begins `(unreachable)`.
+pub fn working_directory(buffer: &mut [u8]) -> Result<&[u8], i32> {
+    // SAFETY: the buffer's length is passed.
+    let n = unsafe { syscall3(libc::SYS_getcwd, buffer.as_mut_ptr() as usize, buffer.len(), 0) }?;
+    Ok(&buffer[..n.saturating_sub(1)])
 }

@@ -41,6 +41,13 @@ pub fn with_more_descriptors<R>(work: impl FnOnce(u64) -> R) -> Option<R> {
     Some(result)
 }
 
+/// Whether the program may have so few descriptors open that it needs each of them, with none beyond for us.
+#[must_use]
+pub fn descriptors_are_scarce() -> bool {
+    const FEW: u64 = 64;
+    limits(None).is_some_and(|[soft, _]| soft <= FEW) && with_more_descriptors(|_| ()).is_none()
+}
+
 /// Moves a descriptor out of the program's numbers, or, second best, to a high one. Says whether the
 /// program can't get the number.
 #[must_use]

@@ -11,6 +11,7 @@ fn every_command_has_help_with_examples() {
         &["list", "-h"],
         &["check", "--help"],
         &["report", "-h"],
+        &["doctor", "--help"],
     ] {
         let ran = uprobe(args).expect(0);
         assert!(ran.stdout.starts_with("uprobe"), "{args:?}: {}", ran.stdout);
@@ -51,7 +52,7 @@ fn wrong_command_lines() {
         ),
         (&["report", "--flamegraph"], "missing argument for option '--flamegraph'", "uprobe report --help"),
         (&["top", "1"], "'top' is not in this version yet", "uprobe --help"),
-        (&["doctor"], "'doctor' is not in this version yet", "uprobe --help"),
+        (&["doctor", "--yaml"], "invalid option '--yaml'", "uprobe doctor --help"),
         (&["run"], "no program to run", "uprobe run --help"),
         (
             &["run", "--", "true"],

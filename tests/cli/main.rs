@@ -1,6 +1,7 @@
 //! The command `uprobe` as a user sees it: what it prints, and its exit status.
 
 mod check;
+mod doctor;
 mod help;
 mod list;
 mod run;

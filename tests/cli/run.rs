@@ -40,9 +40,13 @@ fn programs_that_are_not_started() {
     let dir = Dir::new("run-unfit");
     let text = dir.file("text", "hello");
     for (program, status, message) in [
-        ("no-such-program", 127, "no-such-program: command not found".to_owned()),
+        (
+            "no-such-program",
+            127,
+            "no-such-program: command not found. Give its path, or add its directory to PATH.".to_owned(),
+        ),
         ("/no/such/program", 127, "/no/such/program: no such file".to_owned()),
-        (&text, 126, format!("{text}: is not executable")),
+        (&text, 126, format!("{text}: is not executable. chmod +x makes it so, if it is a program.")),
         ("/", 126, "/: is a directory".to_owned()),
     ] {
         let ran = uprobe(&["run", "-e", PROBE, "--", program]).expect(status);
@@ -62,8 +66,34 @@ fn programs_that_are_not_started() {
             continue;
         };
         let ran = uprobe(&["run", "-e", PROBE, "--", &program]).expect(126);
-        assert_eq!(ran.stderr, format!("uprobe: error: {program}: {why}\n"));
+        assert!(ran.stderr.starts_with(&format!("uprobe: error: {program}: {why}. ")), "{}", ran.stderr);
     }
+}
+
+/// What keeps probes from working here is said before anything is started: in `doctor`'s words, with 78.
+#[test]
+fn a_system_where_probes_would_not_work() {
+    let dir = Dir::new("run-noexec");
+    let library = std::env::current_exe().expect("a path").with_file_name("libuprobe.so");
+    let script = format!(
+        "mount -t tmpfs -o noexec none {dir} && cp {library} {dir}/libuprobe.so && \
+         UPROBE_LIBRARY={dir}/libuprobe.so {uprobe} run -e '{PROBE}' -- touch {dir}/witness; status=$?; \
+         test -e {dir}/witness && echo started; exit $status",
+        dir = dir.0.display(),
+        library = library.display(),
+        uprobe = env!("CARGO_BIN_EXE_uprobe"),
+    );
+    let ran = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script])
+        .output()
+        .expect("util-linux");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    if said.contains("unshare:") || said.contains("mount:") {
+        eprintln!("\n******** SKIPPED: no file system can be mounted here: {said} ********\n");
+        return;
+    }
+    assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(78), &b""[..]), "{said}");
+    assert!(said.contains("is on a file system mounted noexec. Copy it elsewhere"), "{said}");
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! Masks around the program's handlers of the signals that are not ours.
+//!
+//! The kernel calls and ends these handlers by itself, with masks that never contain our five. Where the
+//! program believes some of them blocked, what it sees in `uc_sigmask` and gets by `sa_mask` is put right
+//! before the handler runs; and what it leaves in `uc_sigmask` is read where the handler returns: at a
+//! restorer of our own, since a handler that blocks SIGTRAP there would otherwise have the kernel do so.
+//!
+//! ```text
+//!   interrupted code       kernel             here                        the program
+//!   ───── signal ────────► frame ───────────► shim: prepare() ──────────► handler
+//!                                                                           │ ret
+//!   goes on ◄───────────── rt_sigreturn ◄──── restorer: leave_handler() ◄───┘
+//! ```
+//!
+//! Where none of the five is blocked, which is nearly always, neither of the two is called.
+
+use std::arch::global_asm;
+use std::sync::atomic::{AtomicU8, Ordering::*};
+
+use crate::hit::actions::{self, SIGNALS};
+use crate::hit::frame::SignalContext;
+use crate::hit::memory::SafeMemory;
+use crate::hit::point::{self, STEP_OFFSET};
+use crate::hit::slots::{self, InSlot, View};
+use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
+use crate::hit::{asm, pending, process};
+use crate::insn::{MAX_INSN_LEN, SlotPc};
+use crate::regs::Memory;
+use crate::sys;
+
+/// By signal: 1 where the program's `sa_mask` blocks some of our five. Read by the shim.
+pub static HOLDS: [AtomicU8; SIGNALS] = [const { AtomicU8::new(0) }; SIGNALS];
+
+/// Notes what `sa_mask` of a handler says about our five: whether it blocks some.
+pub fn note(signal: i32, mask: u64) -> bool {
+    let holds = mask & PROTECTED_MASK != 0;
+    HOLDS[signal as usize].store(u8::from(holds), Release);
+    holds
+}
+
+/// Whether `sa_mask` of the handler blocks some of our five: the kernel then blocks all others while it is called.
+#[must_use]
+pub fn holds(signal: i32) -> bool {
+    HOLDS[signal as usize].load(Acquire) != 0
+}
+
+/// `mov rax, 15` and `mov eax, 15`: before a `syscall`, what every restorer is.
+const RESTORERS: [&[u8]; 2] = [&[0x48, 0xC7, 0xC0, 15, 0, 0, 0], &[0xB8, 15, 0, 0, 0]];
+const SYSCALL: &[u8] = &[0x0F, 0x05];
+
+/// Whether the code at `at` does nothing but return from a signal.
+#[must_use]
+pub fn is_plain_restorer(at: u64) -> bool {
+    RESTORERS.iter().any(|load| is_instruction(at, load) && is_instruction(at + load.len() as u64, SYSCALL))
+}
+
+/// Whether the program's instruction at `at` is this one, under a probe or not.
+fn is_instruction(at: u64, expected: &[u8]) -> bool {
+    let mut bytes = [0; MAX_INSN_LEN];
+    let bytes = &mut bytes[..expected.len()];
+    match point::lookup(at) {
+        Some(found) => found.displaced.bytes[..found.displaced.len as usize] == *expected,
+        None => SafeMemory.read(at, bytes) == bytes.len() && *bytes == *expected,
+    }
+}
+
+/// Called by the shim where there is something to do before a handler of the program's: the interrupted code's mask
+/// as the program sees it goes into the frame, and the handler's own is in force; the frame shows the program's
+/// instruction. Whether [`slots::leave_view`] must follow.
+///
+/// # Safety
+/// `context` is the frame of this signal, `view` the shim's scratch.
+pub unsafe extern "C" fn prepare(signal: i32, context: *mut SignalContext, view: *mut View) -> i32 {
+    let holds = holds(signal);
+    // SAFETY: the caller's promise.
+    let is_stacked = asm::is_in_shim(unsafe { (*context).regs.rip });
+    let masked = |thread: &ThreadState| (thread.blocked.load(Relaxed) | thread.waiting.load(Relaxed)) != 0;
+    // SAFETY: the caller's promise.
+    let mut in_force = unsafe { (*context).mask };
+    if holds || is_stacked || thread::existing().is_some_and(masked) {
+        process::check_fork();
+        if let Some(thread) = thread::current() {
+            settle(thread);
+            // SAFETY: the caller's promise.
+            in_force = unsafe { enter(thread, signal, context) };
+        }
+    }
+    // SAFETY: the caller's promise.
+    let viewed = unsafe { slots::enter_view(context, view) };
+    if holds {
+        // The kernel has blocked everything: a handler that runs upon this one sees the five in its mask.
+        let mask = in_force | actions::mask_during(&actions::believed(signal), signal);
+        sys::set_signal_mask(mask & !PROTECTED_MASK);
+    }
+    viewed
+}
+
+/// Puts the masks right as far as our five go. The mask that was in force before, of all signals.
+///
+/// # Safety
+/// `context` is the frame of this signal.
+unsafe fn enter(thread: &ThreadState, signal: i32, context: *mut SignalContext) -> u64 {
+    // SAFETY: the caller's promise; nobody else touches the frame.
+    let context = unsafe { &mut *context };
+    wait_anew(thread, context);
+    if !asm::is_in_shim(context.regs.rip) {
+        thread.reconcile(context.mask);
+    }
+    context.mask |= thread.blocked.load(Relaxed);
+    let in_force = thread.waiting_mask().unwrap_or(context.mask);
+    let during = in_force | actions::mask_during(&actions::believed(signal), signal);
+    thread.end_wait();
+    thread.set_mask(during);
+    in_force
+}
+
+/// A system call that was about to wait, and has not been made: this handler does not end the wait, as it
+/// would not have before it. The call goes through its gate once more.
+pub fn wait_anew(thread: &ThreadState, context: &mut SignalContext) {
+    if thread.waiting.load(Relaxed) == 0 {
+        return;
+    }
+    let found = slots::locate(context.regs.rip);
+    if let Some(InSlot { point, stepping: true, pc: SlotPc::Before }) = found {
+        thread.end_wait();
+        context.regs.rip = point.at;
+        thread.drop_step(point.slot + STEP_OFFSET);
+    }
+}
+
+/// Called by the restorer: what the handler left in the frame is the mask from here on; what that lets
+/// through is delivered on top of the interrupted code. May be left by longjmp.
+///
+/// # Safety
+/// `context` is the frame that is about to be restored.
+pub unsafe extern "C-unwind" fn leave_handler(context: *mut SignalContext) {
+    // Until sigreturn.
+    sys::set_signal_mask(!PROTECTED_MASK);
+    process::check_fork();
+    // SAFETY: the caller's promise.
+    let mask = unsafe { (*context).mask };
+    // SAFETY: as above.
+    unsafe { (*context).mask = mask & !PROTECTED_MASK };
+    let Some(thread) = thread::current() else { return };
+    settle(thread);
+    thread.set_mask(mask);
+    // SAFETY: the caller's promise.
+    unsafe { pending::deliver(thread, context, mask) };
+}
+
+/// What a vfork child does to its masks is kept apart.
+fn settle(thread: &ThreadState) {
+    thread.settle_borrower();
+    if process::is_borrowed() {
+        thread.lend();
+    }
+}
+
+global_asm!(
+    ".text",
+    // The signal return of the program's own handlers. rsp = the ucontext; its uc_sigmask is at 296. Unwinders
+    // are told what they are told of libc's (DW_CFA_expression: each register is where the frame has it), and
+    // the nop is for those who look at the return address minus one.
+    ".p2align 4",
+    ".globl uprobe_handler_restorer",
+    ".hidden uprobe_handler_restorer",
+    ".type uprobe_handler_restorer,@function",
+    ".cfi_startproc",
+    ".cfi_signal_frame",
+    ".cfi_escape 0x0f, 0x04, 0x77, 0xa0, 0x01, 0x06",
+    ".cfi_escape 0x10, 0x08, 0x02, 0x77, 0x28",
+    ".cfi_escape 0x10, 0x09, 0x02, 0x77, 0x30",
+    ".cfi_escape 0x10, 0x0a, 0x02, 0x77, 0x38",
+    ".cfi_escape 0x10, 0x0b, 0x03, 0x77, 0xc0, 0x00",
+    ".cfi_escape 0x10, 0x0c, 0x03, 0x77, 0xc8, 0x00",
+    ".cfi_escape 0x10, 0x0d, 0x03, 0x77, 0xd0, 0x00",
+    ".cfi_escape 0x10, 0x0e, 0x03, 0x77, 0xd8, 0x00",
+    ".cfi_escape 0x10, 0x0f, 0x03, 0x77, 0xe0, 0x00",
+    ".cfi_escape 0x10, 0x05, 0x03, 0x77, 0xe8, 0x00",
+    ".cfi_escape 0x10, 0x04, 0x03, 0x77, 0xf0, 0x00",
+    ".cfi_escape 0x10, 0x06, 0x03, 0x77, 0xf8, 0x00",
+    ".cfi_escape 0x10, 0x03, 0x03, 0x77, 0x80, 0x01",
+    ".cfi_escape 0x10, 0x01, 0x03, 0x77, 0x88, 0x01",
+    ".cfi_escape 0x10, 0x00, 0x03, 0x77, 0x90, 0x01",
+    ".cfi_escape 0x10, 0x02, 0x03, 0x77, 0x98, 0x01",
+    ".cfi_escape 0x10, 0x07, 0x03, 0x77, 0xa0, 0x01",
+    ".cfi_escape 0x10, 0x10, 0x03, 0x77, 0xa8, 0x01",
+    "nop",
+    "uprobe_handler_restorer:",
+    "mov rcx, [rsp + 296]",
+    "and rcx, {protected}",
+    "mov rax, [rip + uprobe_tls_thread@GOTTPOFF]",
+    "mov rax, fs:[rax]",
+    "test rax, rax",
+    "jz 2f",
+    "or rcx, [rax + {blocked}]",
+    "2:",
+    "test rcx, rcx",
+    "jnz 4f",
+    "3:",
+    "mov rax, 15",
+    "syscall",
+    "4:",
+    "mov rdi, rsp",
+    "call {leave}",
+    "jmp 3b",
+    ".cfi_endproc",
+    ".size uprobe_handler_restorer, . - uprobe_handler_restorer",
+    protected = const PROTECTED_MASK as i32,
+    blocked = const std::mem::offset_of!(ThreadState, blocked),
+    leave = sym leave_handler,
+);
+
+unsafe extern "C" {
+    /// What handlers of the program's return to.
+    pub fn uprobe_handler_restorer();
+}

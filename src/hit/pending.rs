@@ -1,0 +1,383 @@
+//! Our five signals while they are pending: sent by somebody, and blocked in the program's eyes.
+//!
+//! The kernel never holds them back, so what arrives too early is kept here: by thread, or for the process,
+//! where no thread takes it. It is delivered in the kernel's order: each pending signal that is let through
+//! gets its frame, lowest number first, with its `sa_mask` upon those before; so the last one's handler runs
+//! first, and sees the mask of the one below.
+
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicU32, Ordering::*};
+
+use crate::hit::actions::{self, Fate};
+use crate::hit::frame::{SignalContext, SignalInfo};
+use crate::hit::memory::SafeMemory;
+use crate::hit::point::STEP_OFFSET;
+use crate::hit::slots::{self, InSlot};
+use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
+use crate::hit::{defer, masks, process};
+use crate::insn::SlotPc;
+use crate::regs::Memory;
+use crate::sys::{self, sigbit};
+
+/// Delivers what is pending for the thread and not blocked by `mask`, on top of `context`, as the kernel does
+/// before a system call returns: `mask` is in force, and the thread goes on with its own, which a call that
+/// waited had replaced. Our hits end before: a handler may leave by longjmp. Whether anything was delivered: another
+/// thread may take what is pending for the process.
+///
+/// # Safety
+/// `context` is the frame of the signal being handled, complete but for this.
+pub unsafe fn deliver(thread: &'static ThreadState, context: *mut SignalContext, mut mask: u64) -> bool {
+    let mut any = false;
+    // Inside a handler of a probe they wait for its end.
+    while !thread.run().is_on() && mask_of(thread) & !mask != 0 {
+        let depth = thread.suspend();
+        // SAFETY: the caller's promise.
+        let saved = unsafe { (*context).mask & !PROTECTED_MASK } | thread.blocked.load(Relaxed);
+        // SAFETY: the caller's promise.
+        let delivered = unsafe { deliver_upon(thread, context, saved, mask) };
+        thread.resume(depth);
+        match delivered {
+            Delivered::Left(after) => (mask, any) = (after, true),
+            Delivered::Nothing => break,
+            Delivered::Dying => return true,
+        }
+    }
+    any
+}
+
+enum Delivered {
+    Nothing,
+    /// The mask the thread goes on with, as the program sees it.
+    Left(u64),
+    Dying,
+}
+
+/// Delivers the first of what `mask` lets through, and before it those that its own mask lets through. `saved` is
+/// the mask that its frame restores.
+///
+/// # Safety
+/// As [`deliver`], outside of hits.
+unsafe fn deliver_upon(
+    thread: &'static ThreadState,
+    context: *mut SignalContext,
+    saved: u64,
+    mask: u64,
+) -> Delivered {
+    let Some(mut info) = take(thread, !mask) else { return Delivered::Nothing };
+    let signal = info.signal;
+    // SAFETY: the caller's promise.
+    let action = match unsafe { actions::fate(signal, &raw mut info, context) } {
+        // SAFETY: the caller's promise.
+        Fate::Ignored => return unsafe { deliver_upon(thread, context, saved, mask) },
+        Fate::Dying => return Delivered::Dying,
+        Fate::Handled(action) => action,
+    };
+    let during = mask | actions::mask_during(&action, signal);
+    set_mask(thread, context, during);
+    // SAFETY: the caller's promise.
+    let during = match unsafe { deliver_upon(thread, context, during, during) } {
+        Delivered::Nothing => during,
+        Delivered::Left(after) => after,
+        Delivered::Dying => return Delivered::Dying,
+    };
+    set_mask(thread, context, saved);
+    // SAFETY: the caller's promise.
+    let after =
+        unsafe { actions::run_handler(&action, signal, &raw mut info, context, Some(thread), during) };
+    Delivered::Left(after)
+}
+
+/// Forgets what is pending, not blocked by `mask`, and ignored: it ends no wait.
+pub fn drop_ignored(thread: &ThreadState, mask: u64) {
+    for signal in PROTECTED {
+        let bit = sigbit(signal);
+        if mask_of(thread) & !mask & bit != 0 && actions::is_ignored(signal) {
+            let _ = take(thread, bit);
+        }
+    }
+}
+
+/// What whoever interrupts the thread at `context` sees as its mask.
+fn set_mask(thread: &ThreadState, context: *mut SignalContext, mask: u64) {
+    // SAFETY: the frame of the signal being handled; nobody else touches it.
+    unsafe { (*context).mask = mask & !PROTECTED_MASK };
+    thread.set_mask(mask);
+}
+
+/// Gives what is pending to the kernel, which keeps it while the program becomes another one: there the signals
+/// are blocked in earnest, as they must be before this. Where exec fails they come back as they went.
+pub fn hand_over(thread: &ThreadState, blocked: u64) {
+    let (pid, tid) = (sys::getpid(), sys::gettid());
+    if process::is_borrowed() {
+        thread.lend();
+    }
+    while let Some(info) = take(thread, blocked) {
+        // SAFETY: a siginfo the kernel gave us, to the thread itself: the program begins with it.
+        let _ = unsafe { sys::tgsigqueueinfo(pid, tid, info.signal, std::ptr::from_ref(&info).cast()) };
+    }
+}
+
+/// The program ignores `signal` from now on: it is pending nowhere any more (sigaction(2)).
+pub fn discard(signal: i32) {
+    let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
+    for thread in thread::all() {
+        thread.pending.fetch_and(!(1 << at), AcqRel);
+    }
+    let _ = PROCESS_PENDING.take(sigbit(signal));
+}
+
+/// Whether the signal arrived in our own handler, behind the end of a hit that lets a system call wait: there it
+/// would not end the wait. It comes again when the handler has returned, and is not let in before.
+///
+/// # Safety
+/// `context` is the frame of this signal.
+unsafe fn put_off(thread: &ThreadState, signal: i32, info: &SignalInfo, context: *mut SignalContext) -> bool {
+    // SAFETY: the caller's promise; nobody else touches the frame.
+    let (rip, mask) = unsafe { ((*context).regs.rip, &mut (*context).mask) };
+    // The call itself is made in a slot.
+    if thread.waiting_mask().is_none() || !ThreadState::is_all(*mask) || slots::locate(rip).is_some() {
+        return false;
+    }
+    *mask |= sigbit(signal);
+    // Until then nothing may let it in: sigreturn does.
+    sys::set_signal_mask(!0);
+    // SAFETY: a siginfo the kernel gave us, to the thread itself.
+    let sent =
+        unsafe { sys::tgsigqueueinfo(sys::getpid(), sys::gettid(), signal, std::ptr::from_ref(info).cast()) };
+    sent.is_ok()
+}
+
+/// Holds back a fault signal or SIGTRAP that somebody sent while our own code was at work in this
+/// thread: like every other signal it is delivered when that is done. Whether it was such a one.
+///
+/// # Safety
+/// `info` and `context` are this signal's.
+pub unsafe fn hold_back(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) -> bool {
+    // SAFETY: the caller's promise.
+    let info = unsafe { &mut *info };
+    info.restore();
+    match thread::existing() {
+        Some(thread) if !info.is_synchronous() && thread.is_ours() => {
+            pend(thread, signal, info);
+            true
+        }
+        // SAFETY: the caller's promise.
+        Some(thread) if !info.is_synchronous() => unsafe { put_off(thread, signal, info, context) },
+        _ => false,
+    }
+}
+
+/// Makes a signal pending that came to this thread together with something else, to be delivered behind that.
+pub fn keep(thread: &ThreadState, signal: i32, info: &mut SignalInfo) {
+    info.restore();
+    pend(thread, signal, info);
+}
+
+/// A blocked signal that somebody sent. To this thread: it is pending for it. To the process: the
+/// kernel, which knows of nothing blocked, chose this thread; one that waits for the signal or lets it
+/// through gets it, or it is pending for all.
+///
+/// # Safety
+/// `context` is this signal's frame.
+pub unsafe fn set_aside(thread: &ThreadState, signal: i32, info: &SignalInfo, context: *mut SignalContext) {
+    let bit = sigbit(signal);
+    // SAFETY: the caller's promise.
+    let waits = unsafe { wait_again(thread, signal, context) };
+    let borrowed = process::is_borrowed();
+    if borrowed {
+        thread.lend();
+    }
+    if waits || info.code == libc::SI_TKILL || borrowed {
+        pend(thread, signal, info);
+    } else if !forward(thread, signal, info) {
+        PROCESS_PENDING.put(signal, info);
+        // A thread that began to wait for it or to let it through just now saw nothing pending; we see it.
+        if let Some(info) = someone_takes(thread, bit).then(|| PROCESS_PENDING.take(bit)).flatten()
+            && !forward(thread, signal, &info)
+        {
+            PROCESS_PENDING.put(signal, &info);
+        }
+    }
+}
+
+/// Whether the thread was about to wait for `signal`, its system call not yet made. Then it goes
+/// through the gate again, which finds the signal pending.
+///
+/// # Safety
+/// `context` is the frame of a signal that arrived in the thread.
+unsafe fn wait_again(thread: &ThreadState, signal: i32, context: *mut SignalContext) -> bool {
+    // SAFETY: the caller's promise.
+    let regs = unsafe { &mut (*context).regs };
+    let Some(InSlot { point, stepping: true, pc: SlotPc::Before }) = slots::locate(regs.rip) else {
+        return false;
+    };
+    let waits = regs.rax == libc::SYS_rt_sigtimedwait as u64
+        && SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
+    if waits {
+        regs.rip = point.at;
+        thread.drop_step(point.slot + STEP_OFFSET);
+    }
+    waits
+}
+
+fn others(thread: &ThreadState) -> impl Iterator<Item = &'static ThreadState> {
+    thread::all().filter(move |other| other.tid.load(Relaxed) > 0 && !std::ptr::eq(*other, thread))
+}
+
+fn someone_takes(thread: &ThreadState, bit: u64) -> bool {
+    others(thread).any(|other| other.accepts.load(SeqCst) & bit != 0 || other.blocked_now() & bit == 0)
+}
+
+/// Sends a signal of the process to a thread that takes it. Each waiting thread is asked once for
+/// each wait, so that nothing goes in circles.
+fn forward(thread: &ThreadState, signal: i32, info: &SignalInfo) -> bool {
+    let bit = sigbit(signal);
+    let waiting = others(thread).filter(|other| other.accepts.fetch_and(!bit, SeqCst) & bit != 0);
+    let open = others(thread).filter(|other| other.blocked_now() & bit == 0);
+    let pid = process::pid();
+    let mut info = *info;
+    info.disguise();
+    waiting.chain(open).any(|other| {
+        let tid = other.tid.load(Relaxed);
+        // SAFETY: a siginfo the kernel gave us.
+        unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const info).cast()) }.is_ok()
+    })
+}
+
+/// Remembers a blocked signal; like the kernel's, one of each.
+fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
+    let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
+    if thread.pending.fetch_or(1 << at, AcqRel) & (1 << at) == 0 {
+        // SAFETY: this thread's own cell.
+        unsafe { (&mut *thread.pending_info.get())[at] = *info };
+    }
+}
+
+/// Which protected signals are pending for the thread or the process, as a kernel mask.
+#[must_use]
+pub fn mask_of(thread: &ThreadState) -> u64 {
+    own_pending(thread) | if is_lent(thread) { 0 } else { PROCESS_PENDING.mask() }
+}
+
+/// Whether a vfork child is at work on the thread's state: what is pending for the process is not its.
+fn is_lent(thread: &ThreadState) -> bool {
+    thread.borrower.load(Relaxed) != 0
+}
+
+/// Those pending for the thread itself.
+#[must_use]
+pub fn own_pending(thread: &ThreadState) -> u64 {
+    let pending = thread.pending.load(Acquire);
+    PROTECTED
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| pending & (1 << at) != 0)
+        .fold(0, |mask, (_, s)| mask | sigbit(*s))
+}
+
+/// Takes one pending signal out of `set`, for sigwait and its kin.
+#[must_use]
+pub fn take(thread: &ThreadState, set: u64) -> Option<SignalInfo> {
+    let own = own_pending(thread);
+    let Some(at) = PROTECTED.iter().position(|signal| set & own & sigbit(*signal) != 0) else {
+        return if is_lent(thread) { None } else { PROCESS_PENDING.take(set) };
+    };
+    thread.pending.fetch_and(!(1 << at), AcqRel);
+    // SAFETY: this thread's own cell.
+    Some(unsafe { (&*thread.pending_info.get())[at] })
+}
+
+/// At the end of a hit: delivers what was held back meanwhile.
+///
+/// # Safety
+/// `context` is the frame of the signal being handled, complete but for this.
+pub unsafe fn end_hit(thread: &'static ThreadState, context: *mut SignalContext) {
+    if thread.pending.load(Relaxed) == 0 || thread.is_ours() {
+        return;
+    }
+    // Only where a handler of a probe let signals through that the trap had blocked.
+    let _ = defer::give_back(thread);
+    // SAFETY: the caller's promise.
+    let (rip, mask) = unsafe { ((*context).regs.rip, (*context).mask) };
+    // Between two traps the second one does it, with the mask that is the program's. But before a system call that
+    // waits: that goes through its gate again, which finds something pending.
+    if slots::locate(rip).is_some_and(|found| found.stepping) {
+        if own_pending(thread) & !thread.blocked_now() != 0 {
+            // SAFETY: the caller's promise; nobody else touches the frame.
+            masks::wait_anew(thread, unsafe { &mut *context });
+        }
+    } else {
+        let mask = (mask & !PROTECTED_MASK) | thread.blocked_now();
+        // SAFETY: the caller's promise.
+        unsafe { deliver(thread, context, mask) };
+    }
+}
+
+/// The same outside of hits: sends it again.
+pub fn send_held_back() {
+    let Some(thread) = thread::existing() else { return };
+    if thread.pending.load(Relaxed) == 0 || thread.is_ours() || process::is_borrowed() {
+        return;
+    }
+    while own_pending(thread) & !thread.blocked_now() != 0 {
+        let Some(info) = take(thread, !thread.blocked_now()) else { return };
+        // SAFETY: a siginfo the kernel gave us.
+        let _ = unsafe {
+            sys::tgsigqueueinfo(process::pid(), sys::gettid(), info.signal, std::ptr::from_ref(&info).cast())
+        };
+    }
+}
+
+/// In a fork child: nothing is pending.
+pub fn after_fork() {
+    for cell in &PROCESS_PENDING.0 {
+        cell.state.store(EMPTY, Relaxed);
+    }
+}
+
+/// Signals of the process that no thread takes.
+struct ProcessPending([PendingCell; PROTECTED.len()]);
+
+struct PendingCell {
+    state: AtomicU32,
+    info: UnsafeCell<SignalInfo>,
+}
+
+const EMPTY: u32 = 0;
+const CHANGING: u32 = 1;
+const FULL: u32 = 2;
+
+// SAFETY: a cell is touched only by whoever set its state to CHANGING.
+unsafe impl Sync for ProcessPending {}
+
+static PROCESS_PENDING: ProcessPending = ProcessPending(
+    [const { PendingCell { state: AtomicU32::new(EMPTY), info: UnsafeCell::new(SignalInfo::new()) } };
+        PROTECTED.len()],
+);
+
+impl ProcessPending {
+    fn put(&self, signal: i32, info: &SignalInfo) {
+        let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
+        let cell = &self.0[at];
+        if cell.state.compare_exchange(EMPTY, CHANGING, SeqCst, Relaxed).is_ok() {
+            // SAFETY: ours while CHANGING.
+            unsafe { *cell.info.get() = *info };
+            cell.state.store(FULL, SeqCst);
+        }
+    }
+
+    fn take(&self, set: u64) -> Option<SignalInfo> {
+        self.0.iter().zip(PROTECTED).filter(|(_, signal)| set & sigbit(*signal) != 0).find_map(|(cell, _)| {
+            cell.state.compare_exchange(FULL, CHANGING, SeqCst, Relaxed).ok()?;
+            // SAFETY: ours while CHANGING.
+            let info = unsafe { *cell.info.get() };
+            cell.state.store(EMPTY, SeqCst);
+            Some(info)
+        })
+    }
+
+    fn mask(&self) -> u64 {
+        let full = self.0.iter().zip(PROTECTED).filter(|(cell, _)| cell.state.load(SeqCst) == FULL);
+        full.fold(0, |mask, (_, signal)| mask | sigbit(signal))
+    }
+}

@@ -1,0 +1,1 @@
+"""The programs: one file each, with what to install, and the cases with their verdicts."""
