@@ -115,9 +115,10 @@ impl Poker {
     /// be read.
     #[must_use]
     pub fn read(&mut self, address: u64, bytes: &mut [u8]) -> bool {
-        if SafeMemory.read(address, bytes) == bytes.len() {
-            return true;
-        }
+        SafeMemory.read(address, bytes) == bytes.len() || self.read_through_protection(address, bytes)
+    }
+
+    fn read_through_protection(&mut self, address: u64, bytes: &mut [u8]) -> bool {
         let len = bytes.len();
         let is_read = self.verified().is_some_and(|fd| fd.read_at(bytes, address).is_ok_and(|n| n == len));
         self.rest();
@@ -276,7 +277,7 @@ mod tests {
         // SAFETY: our own page.
         unsafe { region::protect(page as *const u8, 4096, region::Protection::NONE) }.expect("mprotect");
         let mut read = [0; 3];
-        assert!(with_memory.read(page + 8, &mut read), "what can be written can be read");
+        assert!(with_memory.read_through_protection(page + 8, &mut read), "what can be written can be read");
         assert_eq!(read, [0xC3, 0xCC, 0x90]);
         // SAFETY: our own page.
         unsafe { region::protect(page as *const u8, 4096, region::Protection::READ_EXECUTE) }

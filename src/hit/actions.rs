@@ -230,6 +230,9 @@ pub fn kernel_action(signal: i32, wanted: &KernelSigaction) -> KernelSigaction {
             cell.store(on_fatal as *const () as usize, Release);
             // Nothing of the program's runs: nothing may interrupt the report but our own faults.
             action.mask = !PROTECTED_MASK;
+            // Also no probe of the program's restorer.
+            action.flags |= SA_RESTORER;
+            action.restorer = asm::uprobe_restorer as *const () as usize;
         }
         _ if wanted.flags & libc::SA_RESETHAND as u64 != 0 => {
             cell.store(on_once as *const () as usize, Release);
@@ -239,7 +242,8 @@ pub fn kernel_action(signal: i32, wanted: &KernelSigaction) -> KernelSigaction {
     }
     // A signal may have to be sent again as it was; without this the kernel does not say how it was.
     action.flags |= libc::SA_SIGINFO as u64;
-    if action.flags & SA_RESTORER == 0 || masks::is_plain_restorer(action.restorer as u64) {
+    // Without one of its own the kernel would refuse to call the handler (x86-64 has no other way back).
+    if action.flags & SA_RESTORER == 0 {
         action.flags |= SA_RESTORER;
         action.restorer = masks::uprobe_handler_restorer as *const () as usize;
     }

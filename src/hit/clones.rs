@@ -1,9 +1,10 @@
 //! New tasks: what of them concerns us before they are there.
 //!
-//! A child that borrows our memory until it executes a program or ends (vfork, posix_spawn) runs on the state of the thread that made it, which waits. Killed in the middle of a hit it
-//! leaves that unfinished, and its parent would never be outside of one again: so the parent, when it is back,
-//! ends what was begun meanwhile. The system call is a step; its second trap comes in the child and in the
-//! parent, and is the step's end in the parent only.
+//! A child that borrows our memory until it executes a program or ends (vfork, posix_spawn) runs on the state of the
+//! thread that made it, which waits. Killed in the middle of a hit it leaves that unfinished, and its parent
+//! would never be outside of one again: so the parent, when it is back, ends what was begun meanwhile. The
+//! system call is a step; its second trap comes in the child and in the parent, and is the step's end in the
+//! parent only.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 

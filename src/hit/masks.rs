@@ -106,12 +106,23 @@ unsafe fn enter(thread: &ThreadState, signal: i32, context: *mut SignalContext) 
     if !asm::is_in_shim(context.regs.rip) {
         thread.reconcile(context.mask);
     }
+    return_to_us(context);
     context.mask |= thread.blocked.load(Relaxed);
     let in_force = thread.waiting_mask().unwrap_or(context.mask);
     let during = in_force | actions::mask_during(&actions::believed(signal), signal);
     thread.end_wait();
     thread.set_mask(during);
     in_force
+}
+
+/// The handler returns to our restorer and not to the program's, which does the same but for masks. Only
+/// where there is something to do: the program sees it in a backtrace.
+fn return_to_us(context: &mut SignalContext) {
+    // SAFETY: the kernel's `struct rt_sigframe`: the return address is the word below the context.
+    let returns_to = unsafe { &mut *std::ptr::from_mut(context).cast::<u64>().sub(1) };
+    if is_plain_restorer(*returns_to) {
+        *returns_to = uprobe_handler_restorer as *const () as u64;
+    }
 }
 
 /// A system call that was about to wait, and has not been made: this handler does not end the wait, as it
