@@ -24,7 +24,13 @@ fn everything(launch: &Launch, method: &str) -> Launch {
 fn assert_unnoticed(launch: &Launch) {
     let native = launch.clone().native().run();
     for method in ["auto", "int3"] {
-        let probed = everything(launch, method).run();
+        let mut launch = everything(launch, method);
+        // The kernel keeps one SIGTRAP at a time: one that another thread sends hides a breakpoint's, and not all of
+        // these are found (README, limits).
+        if method == "int3" {
+            launch = launch.env("SPARE_SIGTRAP", "1");
+        }
+        let probed = launch.run();
         assert_same_output(&probed, &native);
         let hits: u64 = probed.summaries().values().flatten().map(hits_of).sum();
         assert!(hits > 0, "nothing was probed\n{probed}");

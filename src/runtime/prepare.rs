@@ -6,20 +6,25 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::config::{Action, SummaryFormat};
 use crate::hit::restrict::Loss;
 use crate::hit::{actions, output, process, thread, ticks};
-use crate::probe::{Maker, Registry, lock};
+use crate::probe::{Instance, Maker, Registry, lock};
 use crate::runtime::files;
 use crate::runtime::messages::{Level, say};
 use crate::runtime::start::{self, SETTINGS};
 use crate::sys::reserve;
 
 /// Room for a report, and for whatever else is to be done where the kernel gives no more memory: some bytes for
-/// each place, in all the buffers they go through, and the pieces of our heap.
+/// each place (more where it has a histogram), in all the buffers they go through, and the pieces of our heap.
 #[must_use]
 pub fn memory_for_report(registry: &Registry) -> usize {
-    const EACH: usize = 4096;
+    const EACH: usize = 640;
+    const HISTOGRAM: usize = 4096;
     const BESIDES: usize = 4 << 20;
     const MOST: usize = 512 << 20;
-    (BESIDES + registry.instances.len() * EACH).min(MOST)
+    let of_each = |instance: &Instance| {
+        let consumer = instance.consumer();
+        if consumer.latency.is_some() || !consumer.hists.is_empty() { HISTOGRAM } else { EACH }
+    };
+    (BESIDES + registry.instances.iter().flatten().map(of_each).sum::<usize>()).min(MOST)
 }
 
 /// Called before the program makes such a call.
