@@ -16,8 +16,7 @@ LEFT_OUT = {
     "test_distutils", "test_venv", "test_ensurepip", "test_crashers",
 }
 SHORT = (
-    "test_signal", "test_threading", "test_subprocess", "test_faulthandler", "test_posix", "test_json", "test_ctypes",
-    "test_fork1", "test_thread",
+    "test_signal", "test_faulthandler", "test_posix", "test_json", "test_ctypes", "test_fork1", "test_thread",
 )
 TIMEOUT = 900
 
