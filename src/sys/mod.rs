@@ -3,7 +3,7 @@
 //! Nothing here goes through libc: its functions may be probed, are cancellation points, set
 //! errno, and take locks the program may hold. Everything is async-signal-safe.
 
-/// The processor's. `interleavings/` has a model's in its place.
+/// The processor's. `tests/interleavings/` has a model's in its place.
 pub mod atomic {
     pub use std::sync::atomic::*;
 }

@@ -1,5 +1,5 @@
 //! What threads do to each other without a lock, each algorithm apart from where its words lie: so the very
-//! same source is run through every interleaving in `interleavings/`, where `crate::sys::atomic` is not the
+//! same source is run through every interleaving in `tests/interleavings/`, where `crate::sys::atomic` is not the
 //! processor's but a model's, and where each of its orders and fences is taken away once to see the
 //! model fail.
 //!

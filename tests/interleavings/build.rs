@@ -84,7 +84,7 @@ const MUTANTS: [(&str, &str, &str, &str); 14] = [
 ];
 
 fn main() {
-    let protocol = Path::new("../src/hit/protocol");
+    let protocol = Path::new("../../src/hit/protocol");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={}", protocol.display());
     let out = std::env::var("OUT_DIR").expect("cargo sets it");

@@ -6,7 +6,7 @@ mod sys {
 }
 
 #[allow(dead_code)]
-#[path = "../../src/hit/protocol/mod.rs"]
+#[path = "../../../src/hit/protocol/mod.rs"]
 mod protocol;
 
 mod mutants {
