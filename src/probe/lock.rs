@@ -74,20 +74,26 @@ pub fn with<R>(work: impl FnOnce(&mut Registry) -> R) -> Result<R, Busy> {
 
 /// Runs `work` while no object can be unmapped. `None` where it panicked.
 pub fn holding_objects<R>(work: impl FnOnce() -> R) -> Option<R> {
-    process::check_fork();
     let errno = clock::errno_cell();
     // SAFETY: the thread's own errno.
     let saved = unsafe { *errno };
-    // A handler of the program's must not wait for this very thread.
+    let result = undisturbed(|| hold_objects(work));
+    // SAFETY: as above.
+    unsafe { *errno = saved };
+    result
+}
+
+/// Runs `work` as our own code: its hits count nowhere, and a handler of the program's, which might wait for this
+/// very thread, comes after it.
+fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+    process::check_fork();
     let mask = sys::set_signal_mask(!PROTECTED_MASK);
     let result = {
         let _section = LibrarySection::enter();
-        hold_objects(work)
+        work()
     };
     sys::set_signal_mask(mask);
     pending::send_held_back();
-    // SAFETY: as above.
-    unsafe { *errno = saved };
     result
 }
 
@@ -187,19 +193,12 @@ fn with_patience<R>(rounds: u32, work: impl FnOnce(&mut Registry) -> R) -> Resul
 
 /// Takes the lock around `work`.
 fn hold<R>(rounds: u32, work: impl FnOnce() -> R) -> Result<R, Busy> {
-    process::check_fork();
-    let mask = sys::set_signal_mask(!PROTECTED_MASK);
-    let result = {
-        let _section = LibrarySection::enter();
-        acquire(rounds).map(|()| {
-            let result = work();
-            release();
-            result
-        })
-    };
-    sys::set_signal_mask(mask);
-    pending::send_held_back();
-    result
+    undisturbed(|| {
+        acquire(rounds)?;
+        let result = work();
+        release();
+        Ok(result)
+    })
 }
 
 fn acquire(mut rounds: u32) -> Result<(), Busy> {
