@@ -354,7 +354,10 @@ impl fmt::Display for NotOptimized {
                 write!(f, "the function is replaced, and its original runs the instructions of its beginning")
             }
             Self::SmallStack => {
-                write!(f, "Go's code runs on small stacks; a breakpoint's handler runs on the thread's alternate one")
+                write!(
+                    f,
+                    "Go's code runs on small stacks; a breakpoint's handler runs on the thread's alternate one"
+                )
             }
             Self::Window(why) => write!(f, "{why}"),
             Self::Relocate(why) => write!(f, "{why}"),
