@@ -367,3 +367,24 @@ mod threads {
         assert!(resident[3] < resident[1] + resident[1] / 10, "{resident:?}");
     }
 }
+
+/// A program that takes SIGSEGV by a system call of its own (Free Pascal's do) had the library's own faults, when it looked
+/// at memory that is not there: the first such look ended it. Its end was never reported.
+#[test]
+fn system_calls_of_the_program_itself_are_seen_in_a_stripped_one() {
+    for flag in ["-g", "-s"] {
+        let launch = Launch::new(Program::new("own_calls.c").flag(flag).build());
+        let native = launch.clone().native().run();
+        for method in ["auto", "int3"] {
+            let launch =
+                launch.clone().probe("libc.so.6:p*", &format!("action = ['count']\nmethod = '{method}'"));
+            let launch = launch.probe("libc.so.6:qsort", "kind = 'call'\naction = ['count']");
+            let outcome = launch.probe("libc.so.6:puts", "name = 'puts'\nargs = ['text=$arg1:string']").run();
+            assert_same_output(&outcome, &native);
+            assert_eq!(outcome.end, End::Exit(7), "{outcome}");
+            let puts = outcome.probes().into_iter().find(|probe| probe.name == "puts");
+            assert_eq!(puts.map(|probe| probe.hits), Some(1), "{outcome}");
+            assert!(outcome.events().contains("text=\"signals are blocked\""), "{outcome}");
+        }
+    }
+}
