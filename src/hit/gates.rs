@@ -12,7 +12,7 @@ use crate::hit::frame::SignalInfo;
 use crate::hit::memory::SafeMemory;
 use crate::hit::thread::{self, PROTECTED_MASK, StepRecord, ThreadState};
 use crate::hit::trap::Hit;
-use crate::hit::{asm, clones, output, pending, process, restrict, seccomp};
+use crate::hit::{asm, clones, hidden, output, pending, process, restrict, seccomp};
 use crate::regs::{Memory, Reg, Regs};
 use crate::sys::{self, KernelSigaction, SIGSET_SIZE, SysResult};
 
@@ -227,6 +227,9 @@ pub(super) fn change_action(
     }
     if actions::is_protected(signal) {
         actions::believe(signal, wanted);
+        if signal == libc::SIGTRAP && wanted.handler != 0 {
+            hidden::expect();
+        }
         if wanted.handler == 1 {
             pending::discard(signal);
         }

@@ -151,6 +151,8 @@ pub struct ThreadState {
     pub pending_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
     /// Other signals that wait for the end of a hit.
     pub aside: Aside,
+    /// The kernel's vector of its last exception is that of an int3 only where nobody has seen it (see `hidden`).
+    pub is_settled: AtomicBool,
     /// rip and rsp with which the thread went on after it last had an instruction emulated.
     resumed: [AtomicU64; 2],
     /// The last fault in [`asm::uprobe_safe_copy`].
@@ -335,6 +337,7 @@ impl ThreadState {
         self.library.store(0, Relaxed);
         self.is_shared.store(false, Relaxed);
         self.counting.store(false, Relaxed);
+        self.is_settled.store(false, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
         self.accepts.store(0, Relaxed);

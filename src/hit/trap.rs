@@ -9,7 +9,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::returns::{self, Following};
 use crate::hit::thread::{AfterCall, PROTECTED_MASK, ThreadState};
-use crate::hit::{actions, asm, defer, detour, fault, pending, point, process, slots, thread};
+use crate::hit::{actions, asm, defer, detour, fault, hidden, pending, point, process, slots, thread};
 use crate::insn::{SlotKind, Way};
 use crate::regs::{Memory, Reg, Regs};
 
@@ -85,37 +85,43 @@ impl<'a> Hit<'a> {
 /// As for any SA_SIGINFO handler.
 pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     process::check_fork();
-    // SAFETY: the kernel's frame.
-    let (code, rip) = unsafe { ((*info).code, (*context).regs.rip) };
+    // SAFETY: the kernel's arguments.
+    let (code, trapped) = unsafe { ((*info).code, hidden::trapped(context)) };
+    // SAFETY: the kernel's frame, and nobody else touches it.
+    let evidence = hidden::settle(unsafe { &*trapped });
     if code == SI_KERNEL {
         // SAFETY: the kernel's frame.
-        if unsafe { take_breakpoint(context) } {
+        if unsafe { take_breakpoint(trapped) } {
             return;
         }
         // SAFETY: the kernel's frame.
-        let trap_number = unsafe { (*context).trap_number };
+        let (trap_number, rip) = unsafe { ((*trapped).trap_number, (*trapped).regs.rip) };
         let at = rip.wrapping_sub(1);
         if trap_number == VECTOR_BREAKPOINT && is_not_breakpoint(at) && !is_two_byte_breakpoint(at) {
             // Disarmed between the trap and here: the instruction is whole again.
             // SAFETY: the kernel's frame.
-            unsafe { (*context).regs.rip = at };
+            unsafe { (*trapped).regs.rip = at };
             return;
         }
-    }
-    // The kernel keeps one SIGTRAP for a thread at a time: where somebody has sent one in the moment before, that is
-    // all that is told of the int3.
-    if code < 0
-        // SAFETY: the kernel's frame, and nobody else touches it.
-        && is_hidden_breakpoint(unsafe { &*context })
-        && let Some(thread) = thread::current()
-    {
-        // SAFETY: the kernel's frame and information.
-        unsafe {
-            pending::keep(thread, signal, &mut *info);
-            take_breakpoint(context);
-            pending::end_hit(thread, context);
+    } else {
+        if code <= 0 {
+            hidden::expect();
         }
-        return;
+        // SAFETY: the kernel's frame, and nobody else touches it.
+        if hidden::is_hidden(unsafe { &*trapped }, evidence)
+            && let Some(thread) = thread::current()
+        {
+            // SAFETY: the kernel's frame and information.
+            unsafe {
+                pending::keep(thread, signal, &mut *info);
+                if !take_breakpoint(trapped) {
+                    // Only an instruction inside a jump that has gone is left.
+                    (*trapped).regs.rip -= 1;
+                }
+                pending::end_hit(thread, trapped);
+            }
+            return;
+        }
     }
     // SAFETY: the kernel's frame and arguments, passed on.
     unsafe {
@@ -168,38 +174,9 @@ pub unsafe fn take_breakpoint(context: *mut SignalContext) -> bool {
 }
 
 /// Whether the byte at `at` can be read and is no int3 any more.
-fn is_not_breakpoint(at: u64) -> bool {
+pub fn is_not_breakpoint(at: u64) -> bool {
     let mut byte = [0];
     SafeMemory.read(at, &mut byte) == 1 && byte[0] != 0xCC
-}
-
-/// Whether a thread that got a SIGTRAP from somebody has run into an int3 of ours, too: it is behind one, where
-/// nothing else leads to.
-fn is_hidden_breakpoint(context: &SignalContext) -> bool {
-    let rip = context.regs.rip;
-    if context.trap_number != VECTOR_BREAKPOINT || detour::inner(rip).is_some() {
-        return false;
-    }
-    let at = rip.wrapping_sub(1);
-    match point::lookup(at).filter(|found| found.armed.load(Acquire)) {
-        // Behind an instruction of one byte that was emulated before, the thread may be as well.
-        Some(found) if found.displaced.len == 1 => {
-            !is_not_breakpoint(at)
-                && !thread::existing().is_some_and(|thread| thread.has_resumed_at(&context.regs))
-        }
-        Some(_) => !is_not_breakpoint(at),
-        None => {
-            rip == asm::deliver_site()
-                || detour::is_resume_site(rip)
-                || detour::inner(at).is_some()
-                || slots::owner(at).is_some_and(|found| at >= found.slot + STEP_OFFSET && is_breakpoint(at))
-        }
-    }
-}
-
-fn is_breakpoint(at: u64) -> bool {
-    let mut byte = [0];
-    SafeMemory.read(at, &mut byte) == 1 && byte[0] == 0xCC
 }
 
 /// Whether `at` is the end of the program's own `int 3` of two bytes, and never was a place of ours.
