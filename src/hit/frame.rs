@@ -80,13 +80,11 @@ const DISGUISED: i32 = 0x7570_0000;
 const ORIGINAL_CODE: i32 = 0xFFFF;
 
 impl SignalInfo {
-    /// Makes it one that the kernel lets a thread send to another one: it keeps the codes of kill() and
-    /// tgkill() for itself. The code goes into si_errno.
+    /// Makes it one that the kernel lets a thread send to another one (it keeps the codes of kill() and
+    /// tgkill() for itself), and that is known to be ours. The code goes into si_errno.
     pub fn disguise(&mut self) {
-        if self.code >= 0 || self.code == libc::SI_TKILL {
-            self.errno = DISGUISED | (self.code & ORIGINAL_CODE);
-            self.code = libc::SI_QUEUE;
-        }
+        self.errno = DISGUISED | (self.code & ORIGINAL_CODE);
+        self.code = libc::SI_QUEUE;
     }
 
     /// Undoes [`SignalInfo::disguise`], where it was done. Whether it was.
