@@ -108,7 +108,8 @@ fn a_thread_behind_a_breakpoint_has_not_always_run_into_it() {
     let places = ["behind_push", "behind_flags+2", "behind_lock+6", "work", "in_handler"];
     for method in ["auto", "int3"] {
         let keys = format!("method = '{method}'\naction = ['count']");
-        let launch = places.iter().fold(built("hidden.c"), |launch, at| launch.probe(&format!("exe:{at}"), &keys));
+        let launch =
+            places.iter().fold(built("hidden.c"), |launch, at| launch.probe(&format!("exe:{at}"), &keys));
         let outcome = launch.run();
         assert!(outcome.stdout.starts_with("wrong 0\n"), "{outcome}");
         let told = told(&outcome);

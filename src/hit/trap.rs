@@ -148,7 +148,12 @@ unsafe fn has_gone(context: *mut SignalContext) -> bool {
 ///
 /// # Safety
 /// `context` is the frame of the code that SIGTRAP came to.
-unsafe fn take_hidden(info: &SignalInfo, is_seen: bool, context: *mut SignalContext, evidence: Evidence) -> bool {
+unsafe fn take_hidden(
+    info: &SignalInfo,
+    is_seen: bool,
+    context: *mut SignalContext,
+    evidence: Evidence,
+) -> bool {
     if info.code <= 0 {
         hidden::expect();
     }
