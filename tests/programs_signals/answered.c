@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-enum { EACH = 400 };
+enum { EACH = 150 };
 static volatile int seen, wrong, phase;
 static pthread_t target;
 FUNCTION int work(int a) { KEEP(); return a + 1; }

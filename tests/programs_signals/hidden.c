@@ -71,7 +71,7 @@ static void *sender(void *unused)
 
 int main(int argc, char **argv)
 {
-	int turns = argc > 1 ? atoi(argv[1]) : 1500;
+	int turns = argc > 1 ? atoi(argv[1]) : 800;
 	struct sigaction action = { .sa_handler = on_other, .sa_flags = SA_RESTART };
 	MUST(sigaction(SIGUSR1, &action, NULL));
 	MUST(sigaction(SIGILL, &action, NULL));
