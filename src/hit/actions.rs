@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering:
 use crate::hit::frame::{SignalContext, SignalInfo};
 use crate::hit::slots::{self, View};
 use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
-use crate::hit::{asm, fault, masks, pending, process, trap};
+use crate::hit::{asm, fault, hidden, masks, pending, process, trap};
 use crate::sys::{self, KernelSigaction, SA_RESTORER, sigbit};
 
 mod call;
@@ -189,6 +189,9 @@ pub fn start(on_death: fn(i32)) {
         // SAFETY: our handlers are fit for any thread at any instruction.
         let _ = unsafe { sys::sigaction(signal, Some(&ours)) };
         if signal == libc::SIGTRAP {
+            if found.handler != SIG_DFL {
+                hidden::expect();
+            }
             learn_flags(&ours);
         }
     }

@@ -34,6 +34,7 @@ pub mod emit;
 pub mod fault;
 pub mod frame;
 pub mod gates;
+pub mod hidden;
 pub mod histogram;
 pub mod jprobe;
 pub mod latency;

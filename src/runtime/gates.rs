@@ -2,7 +2,7 @@
 //!
 //! A site is `mov eax, NUMBER` and then `syscall` with nothing but plain instructions between, at
 //! instruction boundaries of a known function; or `mov eax, REGISTER` in place of the first, where the
-//! function puts a number of ours into that register. 2.36 has 38 of them; what they do is decided at the
+//! function puts a number of ours into that register. 2.36 has some ninety of them; what they do is decided at the
 //! hit by the number that is in rax then, so a wrong find would do no harm.
 
 use std::path::Path;

@@ -91,6 +91,13 @@ pub fn getpid() -> i32 {
     }
 }
 
+/// getuid(2). Where a filter forbids it, 0.
+#[must_use]
+pub fn getuid() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { syscall3(libc::SYS_getuid, 0, 0, 0) }.map_or(0, |uid| uid as u32)
+}
+
 /// gettid(2). Where a filter forbids it, what libc knows.
 #[must_use]
 pub fn gettid() -> i32 {

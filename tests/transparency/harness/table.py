@@ -97,10 +97,9 @@ def refused(library):
         if not functions or not found:
             continue
         returns = [reason for _, reason in found if reason.startswith(RETURN)]
-        never = sum(reason.startswith(f"{RETURN}it never returns") for reason in returns)
         lines.append(
             f"`{soname}`: {functions:,} functions. At the entry {len(found) - len(returns)} refused; "
-            f"at the return {len(returns)}, of which {never} have none."
+            f"at the return {len(returns)}."
         )
     reasons = {}
     for soname, function, reason in library.refused:
