@@ -291,13 +291,10 @@ impl Consumer {
         };
     }
 
-    /// Lets each thread count its hits for itself, in `cells`: the first of [`Counters::RETURN_CELLS`]; 0: there are
-    /// none left, and all count in one. Before the first hit.
-    pub fn count_apart(&mut self, cells: u32) {
-        let more = self.more.get_or_insert_with(|| Box::new(More::new("", "")));
-        more.counters.use_return_cells(cells);
+    /// Lets each thread count its hits for itself, where its `more` says: it must have one. Before the first hit.
+    pub fn count_apart(&mut self) {
         self.apart = true;
-        self.cell = cells;
+        self.cell = self.counters.hits.cell().unwrap_or(0);
     }
 
     /// Whether it has cells that whoever frees it gives back.

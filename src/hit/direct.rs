@@ -61,10 +61,8 @@ global_asm!(
     ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
     "lea rsp, [rsp - 24]", // Regs::rip, Regs::rsp, Regs::rflags
     ".cfi_adjust_cfa_offset 24",
-    push_registers!(),
-    // Nothing so far has touched the flags.
-    "lahf",
-    "seto al",
+    // Neither pushes nor lea touch the flags.
+    push_registers!("lahf; seto al"),
     "mov rbx, rsp",
     ".cfi_def_cfa rbx, {frame}",
     ".cfi_remember_state",

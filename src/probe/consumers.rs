@@ -98,19 +98,21 @@ pub fn of_api(
     consumer.only_int3 = api.wants_int3();
     consumer.call_directly(!api.spares_vectors());
     let is_return = matches!(api, ApiProbe::Return(_));
-    let cells = if is_return || api.counts_apart() { cells() } else { 0 };
+    if !is_return && !api.counts_apart() {
+        return Ok(consumer);
+    }
+    let mut more = More::new("", "");
     if let ApiProbe::Return(up) = api {
         // SAFETY: registered: the struct is there.
         let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };
         let mut special = Special::new();
         prepare_return(&mut special, maxactive.max(0) as u32, file, resolved)?;
-        let mut more = More::new("", "");
-        more.counters.use_return_cells(cells);
         more.special = Some(Box::new(special));
-        consumer.more = Some(Box::new(more));
     }
+    more.counters.use_return_cells(cells());
+    consumer.more = Some(Box::new(more));
     if api.counts_apart() {
-        consumer.count_apart(cells);
+        consumer.count_apart();
     }
     Ok(consumer)
 }
