@@ -7,12 +7,14 @@ use crate::addr::RuntimeAddr;
 use crate::code::{Neighbourhood, Patch};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
+use crate::hit::actions;
 use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING};
 use crate::hit::consumer::{Consumer, ConsumerList, Role};
 use crate::hit::detour::JUMP_LEN;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::insn::{self, Way};
+use crate::probe::denied::is_go;
 use crate::probe::instance::{Instance, Maker};
 use crate::probe::modules::Module;
 use crate::probe::optimize::detours_of;
@@ -63,6 +65,9 @@ impl Registry {
                 file: original[..len].to_vec(),
                 memory: memory[..len].to_vec(),
             });
+        }
+        if is_go(file) {
+            actions::use_alternate_stacks();
         }
         self.make_point(displaced, module)
     }

@@ -1,4 +1,4 @@
-//! Finding the system-call sites of libc that must be gated (see `hit::gates`).
+//! Finding the system-call sites of libc, and of Go's runtime, that must be gated (see `hit::gates`).
 //!
 //! A site is `mov eax, NUMBER` and then `syscall` with nothing but plain instructions between, at
 //! instruction boundaries of a known function; or `mov eax, REGISTER` in place of the first, where the
@@ -14,6 +14,7 @@ use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
 use crate::hit::output;
 use crate::hit::restrict::RESTRICTING;
 use crate::insn;
+use crate::probe::denied::is_go;
 use crate::probe::{Module, Registry};
 use crate::runtime::messages::{Level, say};
 
@@ -74,6 +75,7 @@ pub fn find(registry: &mut Registry) -> Gates {
             gates.others.push((at, number));
         }
     }
+    gates.others.extend(sites_of_go(registry));
     gates.others.extend(ends.into_iter().map(|at| (at, libc::SYS_exit)));
     let of_threads = gates.others.iter().filter(|(_, number)| *number == libc::SYS_exit).map(|(at, _)| *at);
     gates.ends.extend(of_threads.chain(gates.exit));
@@ -84,6 +86,20 @@ pub fn find(registry: &mut Registry) -> Gates {
         say(Level::Warn, "libc's rt_sigprocmask was not found: a program that blocks SIGTRAP will die");
     }
     gates
+}
+
+/// Those of the program, where it is Go's: its runtime makes its system calls itself. What it calls by number is
+/// left alone.
+fn sites_of_go(registry: &mut Registry) -> Vec<(u64, i64)> {
+    const OF_GO: [i64; 3] = [libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_exit_group];
+    let program = registry.modules[0].clone();
+    let Some(file) = registry.file(&program).ok().filter(|file| is_go(file)) else { return Vec::new() };
+    let found = sites(&program, &file, &OF_GO);
+    let missing = OF_GO.iter().any(|number| !found.iter().any(|(_, of)| of == number));
+    if missing {
+        say(Level::Warn, "not all system calls of Go's runtime were found: a stripped program?");
+    }
+    found
 }
 
 /// Arms the sites that only block: from here on no thread newly blocks our signals there, and one that
