@@ -58,6 +58,7 @@ int main(int argc, char **argv)
 	REGISTER(&second);
 	REGISTER_AS(uretprobe, &rp);
 	REGISTER_AS(ujprobe, &jp);
+	CHECK(one.flags & rp.up.flags & UPROBE_FLAG_PERTHREAD);
 	if (!(one.flags & UPROBE_FLAG_OPTIMIZED))
 		calls = 2000; /* a trap takes its time */
 
