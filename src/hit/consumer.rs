@@ -102,11 +102,17 @@ pub enum Flow {
 
 /// One user of a probed place. There may be very many of the C API's with one handler each: these have
 /// nothing but this.
+#[repr(C)]
 pub struct Consumer {
     /// Called at hits. False while disabled, after unregister, after a crash.
     pub alive: AtomicBool,
+    /// Hits are counted in [`Counters::hits`], not in the caller's struct: copied there when it asks. (Beside `alive`
+    /// for [`super::direct`], which looks at both at once.)
+    apart: bool,
     /// No jump instead of int3.
     pub only_int3: bool,
+    /// Where [`super::direct`] counts it then: the cell of [`Counters::hits`]; 0: there is none.
+    pub cell: u32,
     /// The signal of the handler's crash, or 0.
     pub crash_signal: AtomicI32,
     /// And its address.
@@ -223,6 +229,8 @@ impl Deref for More {
     }
 }
 
+const _: () = assert!(std::mem::offset_of!(Consumer, apart) == std::mem::offset_of!(Consumer, alive) + 1);
+
 // SAFETY: what is not atomic is written before the consumer is published and then only read; the
 // raw struct pointer is the caller's promise (include/uprobe.h).
 unsafe impl Sync for Consumer {}
@@ -258,7 +266,9 @@ impl Consumer {
     pub const fn new(role: Role) -> Self {
         Self {
             alive: AtomicBool::new(false),
+            apart: false,
             only_int3: false,
+            cell: 0,
             crash_signal: AtomicI32::new(0),
             crash_address: AtomicU64::new(0),
             role,
@@ -279,6 +289,35 @@ impl Consumer {
             true => direct::uprobe_direct_vectors as *const () as usize,
             false => self.handler,
         };
+    }
+
+    /// Lets each thread count its hits for itself, where its `more` says: it must have one. Before the first hit.
+    pub fn count_apart(&mut self) {
+        self.apart = true;
+        self.cell = self.counters.hits.cell().unwrap_or(0);
+    }
+
+    /// Whether it has cells that whoever frees it gives back.
+    #[must_use]
+    pub const fn has_kept_cells(&self) -> bool {
+        self.apart || self.follows_calls()
+    }
+
+    /// Counts `n` hits (wrapping) where the caller of the C API looks for them. It is alive. Signal-safe.
+    #[inline]
+    pub(super) fn count_hit(&self, thread: &ThreadState, nhit: &AtomicU64, n: u64) {
+        if !self.apart {
+            alone::add(thread, nhit, n);
+        } else if !self.follows_calls() {
+            self.counters.hits.add(thread, n);
+        }
+    }
+
+    /// Whose `nhit` does not have them, and what is counted so far.
+    #[must_use]
+    pub fn counted_apart(&self) -> Option<(*mut CUprobe, u64)> {
+        let up = self.role.up().filter(|_| self.apart)?;
+        Some((up, self.counters.hits.read()))
     }
 
     /// Puts it on the list that [`reset_all`] walks. It must live for ever.
@@ -343,7 +382,7 @@ impl Consumer {
             Role::Handlers(up) => {
                 // SAFETY: alive: the struct is registered and unchanged.
                 let (handler, nhit) = unsafe { ((**up).pre_handler, &(**up).nhit) };
-                alone::add(thread, nhit, 1);
+                self.count_hit(thread, nhit, 1);
                 match handler {
                     Some(handler) => self.call_pre(handler, *up, hit, thread),
                     None => Flow::Continue,

@@ -8,7 +8,9 @@ use crate::code::{Neighbourhood, Patch};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::hit::actions;
-use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING};
+use crate::hit::c_structs::{
+    FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING, FLAG_PERTHREAD,
+};
 use crate::hit::consumer::{Consumer, ConsumerList, Role};
 use crate::hit::detour::JUMP_LEN;
 use crate::hit::memory::SafeMemory;
@@ -310,7 +312,7 @@ impl Registry {
 pub(super) fn publish_address(instance: &Instance) {
     let Some(up) = instance.consumer().role.up() else { return };
     // SAFETY: registered: the struct is there.
-    let mut flags = unsafe { (*up).flags.load(Relaxed) } & (FLAG_INT3 | FLAG_NOVEC);
+    let mut flags = unsafe { (*up).flags.load(Relaxed) } & (FLAG_INT3 | FLAG_NOVEC | FLAG_PERTHREAD);
     if instance.consumer().crash_signal.load(Acquire) != 0 {
         flags |= FLAG_DISABLED | FLAG_GONE;
     }
