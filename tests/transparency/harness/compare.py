@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import dataclass, field
 
+from . import process
 from .case import Place
 from .probes import Armed, Tally
 
@@ -34,6 +35,8 @@ def compare(case, library, scratch):
         try:
             verdicts = case.run(place)
         finally:
+            # Daemons that left the session.
+            process.kill_users_of(place.directory)
             shutil.rmtree(directory / kind, ignore_errors=True)
             place.directory.rename(directory / kind)
         return verdicts, place.seconds
