@@ -59,10 +59,10 @@ def _speedtest(place, name):
         # " 100 - 500 INSERTs into table with no index......................    0.012s"
         if found := re.match(r" *(\d+ - .*?)\.* +[\d.]+s$", line):
             verdicts[found[1]] = "done"
-        elif found := re.match(r"-- (Verification Hash: .*)", line):
+        elif found := re.match(r"(?:-- )?(Verification Hash: .*)", line):
             verdicts["hash"] = found[1]
     if not place.probes and "hash" not in verdicts:
-        raise OSError(f"speedtest1 has no {name}: {outcome.stdout}")
+        raise OSError(f"speedtest1 has no {name}: {outcome.stdout[:200]}")
     return verdicts
 
 
