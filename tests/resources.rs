@@ -130,6 +130,19 @@ mod limits {
         }
     }
 
+    /// Nobody who looks at one number after the other sees ours: where the limit is below the numbers that programs
+    /// use (CPython's test_close_fds_when_max_fd_is_lowered found them just above it), nor where there are none beyond.
+    #[test]
+    fn of_open_files_that_somebody_counts() {
+        for (limit, end) in [("-Sn 29", 200), ("-n 1024", 1024), ("-n 3000", 3000)] {
+            let program = Program::new("res_look.c").build();
+            let command = format!("ulimit {limit}; exec {} {end}", program.display());
+            let launch = Launch::new("/bin/sh").args(["-c".into(), command]);
+            let launch = launch.probe("exe:work", "name = 'log'\nlimit = 3").count("libc.so.6:fcntl");
+            try_same(&launch).expect("anybody may");
+        }
+    }
+
     /// Our own writes beyond the limit raised SIGXFSZ in the program. Now the report is whole, or not there.
     #[test]
     fn of_file_size() {
@@ -311,6 +324,15 @@ mod filters {
     fn of_some_threads() {
         for mode in ["one thread", "all threads"] {
             assert_counted(&shut_in(mode)).expect("anybody may");
+        }
+    }
+
+    /// Syscall User Dispatch. (The return from a breakpoint was caught too, with SIGSYS blocked: the program died.)
+    #[test]
+    fn that_are_a_byte_of_the_program_s() {
+        for mode in ["all", "libc"] {
+            let trap = "name = 'trap'\nmethod = 'int3'\naction = ['count']";
+            let _ = assert_counted(&everything("res_dispatch.c").arg(mode).probe("exe:calls_of_libc", trap));
         }
     }
 

@@ -63,7 +63,15 @@ pub const GATED: [i64; 19] = [
 ];
 
 /// Gated besides, where descriptors of ours have numbers that the program could get.
-pub const GATED_FOR_DESCRIPTORS: [i64; 3] = [libc::SYS_close, libc::SYS_dup2, libc::SYS_dup3];
+pub const GATED_FOR_DESCRIPTORS: [i64; 7] = [
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_dup2,
+    libc::SYS_dup3,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+];
 
 /// An internal consumer on a `syscall` instruction.
 pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
@@ -73,6 +81,10 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
     let regs = &hit.regs;
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let number = regs.rax as i64;
+    // It is not made, but raises SIGSYS.
+    if thread::existing().is_some_and(|thread| thread.dispatch.catches(hit.point.next())) {
+        return Flow::Continue;
+    }
     // What a filter of the program's forbids, the kernel itself shall answer.
     if !matches!(number, libc::SYS_exit | libc::SYS_exit_group)
         && !seccomp::allows(number, &args.map(|arg| arg as usize))
@@ -115,6 +127,9 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
         }
         libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => send(hit, number, args),
         libc::SYS_close => close(hit, args[0]),
+        libc::SYS_dup | libc::SYS_fcntl | libc::SYS_fstat => look(hit, args[0]),
+        libc::SYS_newfstatat if args[3] as i32 & libc::AT_EMPTY_PATH != 0 => look(hit, args[0]),
+        libc::SYS_newfstatat => Flow::Continue,
         libc::SYS_close_range => close_range(hit, args),
         libc::SYS_dup2 | libc::SYS_dup3 => {
             if !process::is_borrowed() && output::guarded(args[1] as i32..=args[1] as i32).is_some() {
@@ -410,6 +425,15 @@ fn close(hit: &mut Hit<'_>, fd: u64) -> Flow {
         return Flow::Continue;
     }
     skip(hit, Err(libc::EBADF))
+}
+
+/// Nor when it looks which of its numbers are open.
+fn look(hit: &mut Hit<'_>, fd: u64) -> Flow {
+    let fd = fd as i32;
+    match output::guarded(fd..=fd) {
+        Some(_) => skip(hit, Err(libc::EBADF)),
+        None => Flow::Continue,
+    }
 }
 
 /// The same for a range: around ours.

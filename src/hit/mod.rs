@@ -30,6 +30,7 @@ pub mod counters;
 pub mod defer;
 pub mod detour;
 pub mod direct;
+pub mod dispatch;
 pub mod emit;
 pub mod fault;
 pub mod frame;

@@ -9,6 +9,7 @@ use std::sync::atomic::{
 use crate::hit::cells::Cells;
 use crate::hit::consumer::{Consumer, ConsumerList};
 use crate::hit::defer::{self, Aside};
+use crate::hit::dispatch::Dispatch;
 use crate::hit::frame::SignalInfo;
 use crate::hit::pending::PendingCell;
 use crate::hit::protocol::grace;
@@ -162,6 +163,8 @@ pub struct ThreadState {
     pub copy_fault: UnsafeCell<CopyFault>,
     /// The seccomp filters the thread has, newest first (see [`seccomp`]).
     pub filters: AtomicPtr<Filter>,
+    /// Which of its system calls are caught.
+    pub dispatch: Dispatch,
     /// The thread's name.
     pub comm: UnsafeCell<[u8; 16]>,
     /// The event being made.
@@ -320,6 +323,7 @@ pub fn after_fork() {
         if std::ptr::eq(state, mine) {
             state.tid.store(sys::gettid(), Relaxed);
             state.comm_known.store(false, Relaxed);
+            state.dispatch.clear();
             state.pending.fetch_and(defer::ASIDE, Relaxed);
             state.announced.clear();
             defer::after_fork(state);
@@ -351,6 +355,7 @@ impl ThreadState {
         self.aside.clear();
         self.comm_known.store(false, Relaxed);
         self.filters.store(seccomp::inherited(), Release);
+        self.dispatch.clear();
         self.cursor.rename();
         self.stack.reset();
         for step in &self.steps {
