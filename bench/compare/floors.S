@@ -204,6 +204,56 @@ JUMPING floor_save
 	RESTORE_GENERAL
 	BACK floor_save
 
+/* The same for all that a handler is shown and may change, as struct uprobe_regs has it: rip, rsp, and the whole of
+ * rflags. C code wants the direction flag clear, which lahf and seto don't tell of, nor sahf brings back. */
+JUMPING floor_save_whole
+	lea -128(%rsp), %rsp
+	pushfq
+	lea -16(%rsp), %rsp
+	push %rcx
+	push %rax
+	push %rdx
+	push %rbx
+	push %rbp
+	push %rsi
+	push %rdi
+	push %r15
+	push %r14
+	push %r13
+	push %r12
+	push %r11
+	push %r10
+	push %r9
+	push %r8
+	lea 272(%rsp), %rax
+	mov %rax, 128(%rsp)
+	lea floor_save_whole(%rip), %rax
+	mov %rax, 120(%rsp)
+	mov %rsp, %rbp
+	and $-16, %rsp
+	cld
+	CALL_HANDLER
+	mov %rbp, %rsp
+	pop %r8
+	pop %r9
+	pop %r10
+	pop %r11
+	pop %r12
+	pop %r13
+	pop %r14
+	pop %r15
+	pop %rdi
+	pop %rsi
+	pop %rbp
+	pop %rbx
+	pop %rdx
+	pop %rax
+	pop %rcx
+	lea 16(%rsp), %rsp
+	popfq
+	lea 128(%rsp), %rsp
+	BACK floor_save_whole
+
 JUMPING floor_save_xmm
 	SAVE_GENERAL
 	sub $256, %rsp
