@@ -36,7 +36,7 @@ mod stretches;
 use std::fmt;
 
 use gaps::{Gaps, Limits, PAGE};
-use stretches::{Fit, FreeSpace, Stretches, Wanted};
+use stretches::{Fit, FreeSpace, LEAST, Stretches, Wanted};
 
 use super::maps::read_obstacles;
 use super::poke::Poker;
@@ -201,15 +201,7 @@ impl DetourSpace {
         }
         let (_, from) = FreeSpace::granules(end, 0);
         let (to, _) = FreeSpace::granules(next, 0);
-        self.free.contains(from, to)
-    }
-
-    /// Gives memory back that was taken: nobody runs there any more, and no jump leads there.
-    pub fn give(&mut self, at: u64, len: usize) {
-        let (start, end) = FreeSpace::granules(at, len as u64);
-        self.free.add(start, end);
-        self.usage.used -= end - start;
-        self.usage.detours -= 1;
+        to < from + LEAST || self.free.useful().contains(from, to)
     }
 
     /// Gives back the memory of what makes the next search faster.

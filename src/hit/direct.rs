@@ -26,7 +26,7 @@ use crate::hit::barrier::FENCED;
 use crate::hit::blocks::{pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::clock::ERRNO_OFFSET;
-use crate::hit::consumer::{Consumer, ROLE_POINTER};
+use crate::hit::consumer::Consumer;
 use crate::hit::detour::{Detour, GO_ON, RESUME};
 use crate::hit::run::Run;
 use crate::hit::thread::{self, ThreadState};
@@ -215,7 +215,7 @@ global_asm!(
     ".endr",
     "mov rdx, rsi",
     "mov rsi, rdi",
-    "mov rdi, [r15 + {handler}]",
+    "mov rdi, [rdi + {pre_handler}]",
     "xor ecx, ecx",
     "lea r8, [r14 + {recovery}]",
     "call {guarded}",
@@ -249,9 +249,9 @@ global_asm!(
     cells = const offset_of!(ThreadState, cells),
     pending = const offset_of!(ThreadState, pending),
     alive = const offset_of!(Consumer, alive),
-    up = const offset_of!(Consumer, role) + ROLE_POINTER,
+    up = const offset_of!(Consumer, target),
     call = const offset_of!(Consumer, call),
-    handler = const offset_of!(Consumer, handler),
+    pre_handler = const offset_of!(CUprobe, pre_handler),
     phase = sym alone::PHASE,
     alone = const alone::ALONE,
     nhit = const offset_of!(CUprobe, nhit),
@@ -291,7 +291,7 @@ unsafe extern "C" fn said(
     image.rsp = regs as u64 + FRAME;
     if let Some(thread) = thread::existing() {
         let mut hit = Hit::at_jump(image, detour.point, std::ptr::null());
-        if let Some(up) = consumer.role.up() {
+        if let Some(up) = consumer.role().up() {
             consumer.crashed(up, &mut hit, thread);
         }
     }

@@ -59,7 +59,7 @@ fn is_instruction(at: u64, expected: &[u8]) -> bool {
     let mut bytes = [0; MAX_INSN_LEN];
     let bytes = &mut bytes[..expected.len()];
     match point::lookup(at) {
-        Some(found) => found.displaced.bytes[..found.displaced.len as usize] == *expected,
+        Some(found) => *found.insn.original() == *expected,
         None => SafeMemory.read(at, bytes) == bytes.len() && *bytes == *expected,
     }
 }

@@ -6,8 +6,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 
-use crate::hit::consumer::ConsumerList;
 use crate::hit::detour::Detour;
+use crate::hit::listeners::ListenerCell;
 use crate::hit::protocol::address_table::{AddressTable, Placed};
 use crate::insn::DisplacedInsn;
 use crate::insn::slot::{Boost, Step};
@@ -16,14 +16,15 @@ use crate::insn::slot::{Boost, Step};
 pub struct ProbePoint {
     /// Its address in this process.
     pub at: u64,
-    /// The instruction, and how it runs elsewhere.
-    pub displaced: DisplacedInsn,
+    /// The instruction, and how it runs elsewhere. Most functions begin with one of a few: all places where it is the
+    /// same share this, which is at no place (see [`ProbePoint::displaced`]).
+    pub insn: &'static DisplacedInsn,
     /// Its slot: boost form first, step form at [`STEP_OFFSET`]. 0 where it is always emulated.
     pub slot: u64,
     /// Our int3 is in the text.
     pub armed: AtomicBool,
     /// Who is called; null is nobody.
-    pub consumers: AtomicPtr<ConsumerList>,
+    pub consumers: ListenerCell,
     /// Its detour, where it ever had one; the last.
     pub detour: AtomicPtr<Detour>,
     /// The jump to the detour is in the text, or on its way into or out of it.
@@ -45,10 +46,16 @@ impl ProbePoint {
         unsafe { self.detour.load(Acquire).as_ref() }
     }
 
+    /// The instruction at its place. Signal-safe.
+    #[must_use]
+    pub const fn displaced(&self) -> DisplacedInsn {
+        self.insn.at_other(self.at)
+    }
+
     /// The original next instruction.
     #[must_use]
     pub const fn next(&self) -> u64 {
-        self.at + self.displaced.len as u64
+        self.at + self.insn.len as u64
     }
 }
 

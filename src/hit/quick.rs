@@ -67,7 +67,7 @@ impl Quick {
 /// filter lets through. (Where the time stamp counter is the clock; another is not read here.)
 #[must_use]
 pub fn first_cell(consumer: &Consumer) -> Option<u32> {
-    let Role::Event(event) = &consumer.role else { return None };
+    let Role::Event(event) = consumer.role() else { return None };
     let first = consumer.counters.hits.cell()?;
     let has_times = match &consumer.latency {
         Some(latency) => latency.first() == first + Counters::EVENT_CELLS,

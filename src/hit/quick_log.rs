@@ -234,7 +234,7 @@ global_asm!(
     pid = const offset_of!(ProcessPage, pid),
     broken = sym ring::BROKEN,
     alive = const offset_of!(Consumer, alive),
-    more = const offset_of!(Consumer, more),
+    more = const offset_of!(Consumer, behind),
     lost = const offset_of!(More, counters) + offset_of!(crate::hit::counters::Counters, lost),
     is_named = const CURSOR + offset_of!(Cursor, is_named),
     at = const CURSOR + offset_of!(Cursor, at),

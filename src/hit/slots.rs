@@ -91,9 +91,9 @@ pub fn locate(rip: u64) -> Option<InSlot> {
     let point = owner(rip)?;
     let stepping = rip >= point.slot + STEP_OFFSET;
     let pc = if stepping {
-        step_map(&point.displaced, point.slot + STEP_OFFSET, rip)
+        step_map(&point.displaced(), point.slot + STEP_OFFSET, rip)
     } else {
-        boost_map(&point.displaced, point.slot, rip)
+        boost_map(&point.displaced(), point.slot, rip)
     }?;
     Some(InSlot { point, stepping, pc })
 }
