@@ -3,96 +3,14 @@
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-/// None, one, or more, in order.
-#[derive(Clone, Debug, Default)]
-pub enum Few<T> {
-    /// None.
-    #[default]
-    None,
-    /// One.
-    One(T),
-    /// Two or more, or what is left of them.
-    Many(Box<Vec<T>>),
-}
-
-impl<T> Few<T> {
-    /// Appends one.
-    pub fn push(&mut self, new: T) {
-        *self = match std::mem::take(self) {
-            Self::None => Self::One(new),
-            Self::One(first) => Self::Many(Box::new(vec![first, new])),
-            Self::Many(mut all) => {
-                all.push(new);
-                Self::Many(all)
-            }
-        };
-    }
-
-    /// Keeps those for which `is_kept` holds.
-    pub fn retain(&mut self, mut is_kept: impl FnMut(&T) -> bool) {
-        match self {
-            Self::None => {}
-            Self::One(one) => {
-                if !is_kept(one) {
-                    *self = Self::None;
-                }
-            }
-            Self::Many(all) => all.retain(is_kept),
-        }
-    }
-
-    /// Keeps none.
-    pub fn clear(&mut self) {
-        *self = Self::None;
-    }
-
-    /// All of them. Signal-safe.
-    #[inline]
-    #[must_use]
-    pub fn as_slice(&self) -> &[T] {
-        match self {
-            Self::None => &[],
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Many(all) => all,
-        }
-    }
-}
-
-impl<T> Deref for Few<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        self.as_slice()
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Few<T> {
-    type Item = &'a T;
-    type IntoIter = std::slice::Iter<'a, T>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.iter()
-    }
-}
-
-impl<T> From<Vec<T>> for Few<T> {
-    fn from(mut all: Vec<T>) -> Self {
-        match all.len() {
-            0 => Self::None,
-            1 => all.pop().map_or(Self::None, Self::One),
-            _ => Self::Many(Box::new(all)),
-        }
-    }
-}
-
-/// The same of what lives for ever, in one word.
+/// None, one, or more of what lives for ever, in order, in one word.
 ///
 /// ```text
 /// 0                  none
 /// &T                 one
 /// Box<Vec<&T>> | 1   two or more, or what is left of them
 /// ```
-pub struct FewRefs<T: 'static> {
+pub struct Few<T: 'static> {
     word: *mut Vec<&'static T>,
     elements: PhantomData<Vec<&'static T>>,
 }
@@ -101,11 +19,11 @@ pub struct FewRefs<T: 'static> {
 const MANY: usize = 1;
 
 // SAFETY: as the references it stands for.
-unsafe impl<T: Sync> Send for FewRefs<T> {}
+unsafe impl<T: Sync> Send for Few<T> {}
 // SAFETY: as above.
-unsafe impl<T: Sync> Sync for FewRefs<T> {}
+unsafe impl<T: Sync> Sync for Few<T> {}
 
-impl<T> FewRefs<T> {
+impl<T> Few<T> {
     /// References are even.
     const IS_TAGGABLE: () = assert!(align_of::<T>() > MANY);
 
@@ -148,7 +66,7 @@ impl<T> FewRefs<T> {
     }
 }
 
-impl<T> Deref for FewRefs<T> {
+impl<T> Deref for Few<T> {
     type Target = [&'static T];
 
     fn deref(&self) -> &[&'static T] {
@@ -162,13 +80,13 @@ impl<T> Deref for FewRefs<T> {
     }
 }
 
-impl<T> Default for FewRefs<T> {
+impl<T> Default for Few<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> Drop for FewRefs<T> {
+impl<T> Drop for Few<T> {
     fn drop(&mut self) {
         if let Some(many) = self.many() {
             // SAFETY: from a box, and nobody else's.
@@ -179,12 +97,12 @@ impl<T> Drop for FewRefs<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Few, FewRefs};
+    use super::Few;
 
     #[test]
     fn any_number_of_references_is_kept_in_order() {
         static ALL: [u64; 5] = [0, 1, 2, 3, 4];
-        let mut few = FewRefs::default();
+        let mut few = Few::default();
         for (n, one) in ALL.iter().enumerate() {
             assert!(few.iter().copied().eq(&ALL[..n]));
             few.push(one);
@@ -200,26 +118,6 @@ mod tests {
         assert_eq!(*few, [&4]);
         few.retain(|_| false);
         assert!(few.is_empty());
-        assert_eq!(size_of::<FewRefs<u64>>(), size_of::<usize>());
-    }
-
-    #[test]
-    fn any_number_is_kept_in_order() {
-        let mut few = Few::default();
-        for n in 0..5 {
-            assert_eq!(few.as_slice(), (0..n).collect::<Vec<_>>());
-            assert_eq!(Few::from((0..n).collect::<Vec<_>>()).as_slice(), few.as_slice());
-            few.push(n);
-        }
-        few.retain(|n| n % 2 == 1);
-        assert_eq!(few.as_slice(), [1, 3]);
-        few.retain(|n| *n == 3);
-        few.push(7);
-        assert_eq!(few.as_slice(), [3, 7]);
-        few.clear();
-        few.push(9);
-        few.retain(|_| false);
-        assert!(few.is_empty());
-        assert_eq!(size_of::<Few<u64>>(), 16);
+        assert_eq!(size_of::<Few<u64>>(), size_of::<usize>());
     }
 }

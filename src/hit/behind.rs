@@ -44,7 +44,8 @@ impl Consumer {
         if self.has_label {
             self.has_label = false;
             // SAFETY: the flag said so, and does so no more.
-            more.label = Some(unsafe { std::mem::ManuallyDrop::take(&mut self.behind.label) });
+            let label = unsafe { std::mem::ManuallyDrop::take(&mut self.behind.label) };
+            more.special.get_or_insert_default().label = Some(label);
         }
         self.behind = Behind { more: Box::into_raw(more) };
     }

@@ -134,10 +134,6 @@ const _: () = assert!(size_of::<Consumer>() == 32);
 
 /// What a consumer needs that counts, or follows calls, or has a name.
 pub struct More {
-    /// Of one of the C API: where it is, for messages.
-    pub label: Option<Label>,
-    /// Where its handler crashed.
-    pub crash_address: AtomicU64,
     /// The counts.
     pub counters: Counters,
     /// Name for events and messages: of those from a config.
@@ -191,6 +187,10 @@ pub struct Special {
     pub returns_twice: bool,
     /// What the binary trace knows of it.
     pub definition: Definition,
+    /// Of one of the C API: where it is, for messages.
+    pub label: Option<Label>,
+    /// Where its handler crashed: of those from a config, which tell it later.
+    pub crash_address: AtomicU64,
 }
 
 impl Special {
@@ -208,6 +208,8 @@ impl Special {
             hists: Vec::new(),
             returns_twice: false,
             definition: ring::undefined(),
+            label: None,
+            crash_address: AtomicU64::new(0),
         }
     }
 }
@@ -229,8 +231,6 @@ impl More {
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self {
-            label: None,
-            crash_address: AtomicU64::new(0),
             counters: Counters::new(),
             name,
             symbol: None,

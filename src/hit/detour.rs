@@ -2,11 +2,9 @@
 //!
 //! ```text
 //!  program text            detour, near the text                    here, static text
-//!  jmp ──────────────────► -24  &uprobe_detour_common
-//!  (inner boundary:        -16  the place's address
-//!   a trap, or kept)        -8  &Detour
-//!                            0  lea rsp, [rsp - 128]     red zone
-//!                            5  call *common ───────────► saves; on_detour(): the consumers
+//!  jmp ──────────────────►  -8  &Detour
+//!  (inner boundary:          0  lea rsp, [rsp - 128]     red zone
+//!   a trap, or kept)         5  call *common ───────────► saves; on_detour(): the consumers
 //!                           11  lea rsp, [rsp + 128] ◄──── restores
 //!                           19  displaced instructions, relocated
 //!  next instruction ◄────────── jmp next
@@ -22,6 +20,8 @@
 //!                           23  lea rsp, [rsp - 8]
 //!                               relocated ...
 //! ```
+//!
+//! The call goes by one of a few words that all detours in reach share ([`Calls`]).
 //!
 //! A thread that is in the five bytes when the jump is written, or branches into them, is at the
 //! start of an instruction, where either the original byte was kept or a byte stands that traps; the trap
@@ -48,7 +48,7 @@ use crate::insn::{CODE_CAPACITY, Relocated, RelocatedPc};
 use crate::regs::{Memory, Regs};
 
 /// Bytes of the head, before the first instruction.
-pub const HEAD: usize = 24;
+pub const HEAD: usize = 8;
 /// Where the call comes back to, from where it begins.
 pub(super) const BACK: u64 = 11;
 /// Bytes of the call sequence without and with the way through a stub.
@@ -59,6 +59,9 @@ pub const FOLLOWING_LEN: usize = 28;
 const UNFOLLOWED: u64 = 23;
 /// Length of the jump that leads here.
 pub const JUMP_LEN: usize = 5;
+const SHORT_JUMP_LEN: usize = 2;
+/// What only counts jumps back over the call, in 127 bytes.
+const _: () = assert!(SHORT_JUMP_LEN + FOLLOWING_LEN < 64);
 
 /// One optimized place. Never freed: a thread may sleep in its code. It has nothing that its code in memory
 /// tells as well.
@@ -83,6 +86,8 @@ pub struct Detour {
     pub len: u16,
     /// Bit k: at offset k stands a byte that traps.
     pub traps: u8,
+    /// What it calls.
+    pub calls: Calls,
     /// Its ending goes through a stub.
     pub follows: bool,
     /// It is a [`QuickDetour`].
@@ -93,6 +98,34 @@ pub struct Detour {
     pub flags: bool,
     /// The five bytes that its jump replaces.
     pub original: [u8; JUMP_LEN],
+}
+
+/// What a detour calls: by the word of this number in a table near it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Calls {
+    /// What serves every place.
+    Common,
+    /// [`super::direct`].
+    Direct,
+    /// [`super::quick`].
+    Quick,
+    /// [`super::quick_log`].
+    Log,
+}
+
+impl Calls {
+    /// Such a table.
+    #[must_use]
+    pub fn table() -> [u64; 4] {
+        [uprobe_detour_common, uprobe_detour_direct, uprobe_detour_quick, uprobe_detour_log]
+            .map(|code| code as *const () as u64)
+    }
+
+    /// The word in the table at `table`.
+    const fn word_in(self, table: u64) -> u64 {
+        table.wrapping_add(self as u64 * 8)
+    }
 }
 
 /// One that has more: most of all one whose code does without Rust where nothing is unusual, and finds this at the
@@ -174,7 +207,8 @@ impl Detour {
     /// Where its jump leads: to the first instruction, or into code compiled for its action.
     #[must_use]
     pub const fn entry(&self) -> u64 {
-        self.start() + if self.is_compiled() { compiled_entry(self.follows) as u64 } else { 0 }
+        self.start()
+            + if self.is_compiled() { compiled_entry(self.follows, self.count != 0) as u64 } else { 0 }
     }
 
     /// First byte behind its code.
@@ -194,10 +228,11 @@ impl Detour {
 // SAFETY: immutable after it is published, but for atomics.
 unsafe impl Sync for Detour {}
 
-/// Where compiled code begins, from the start: behind the call and a jump past it.
+/// Where compiled code begins, from the start: behind the call and a jump past it, a short one past what only counts.
 #[must_use]
-pub const fn compiled_entry(follows: bool) -> usize {
-    JUMP_LEN + if follows { FOLLOWING_LEN } else { PLAIN_LEN }
+pub const fn compiled_entry(follows: bool, only_counts: bool) -> usize {
+    let jump = if only_counts { SHORT_JUMP_LEN } else { JUMP_LEN };
+    jump + if follows { FOLLOWING_LEN } else { PLAIN_LEN }
 }
 
 /// The address of the code that every call can lead to.
@@ -205,36 +240,40 @@ pub(super) fn common() -> usize {
     uprobe_detour_common as *const () as usize
 }
 
-/// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
+/// What stands before its first instruction. The code of the call finds it from where it comes back to; so do
+/// unwinders, by the place's address, which [`Detour`] begins with.
 #[must_use]
 pub fn head(detour: &Detour) -> [u8; HEAD] {
-    let mut head = [0; HEAD];
-    let common = if detour.quick().is_some() {
-        uprobe_detour_quick as *const ()
-    } else if detour.log().is_some() {
-        uprobe_detour_log as *const ()
-    } else if detour.sole.load(Relaxed).is_null() {
-        uprobe_detour_common as *const ()
-    } else {
-        uprobe_detour_direct as *const ()
-    };
-    head[..8].copy_from_slice(&(common as u64).to_le_bytes());
-    head[8..16].copy_from_slice(&detour.point.at.to_le_bytes());
-    head[16..].copy_from_slice(&(std::ptr::from_ref(detour) as u64).to_le_bytes());
-    head
+    (std::ptr::from_ref(detour) as u64).to_le_bytes()
 }
 
-/// `lea rsp, [rsp - 128]; call [rip - 35]; lea rsp, [rsp + 128]`
-pub const PLAIN: [u8; PLAIN_LEN] = [
+const _: () = assert!(std::mem::offset_of!(Detour, point) == 0 && std::mem::offset_of!(ProbePoint, at) == 0);
+
+/// The code up to the relocated instructions, for a detour at `start` with a table within 2 GiB.
+#[must_use]
+pub fn call_sequence(follows: bool, start: u64, calls: Calls, table: u64) -> ([u8; FOLLOWING_LEN], usize) {
+    const DISPLACEMENT: usize = BACK as usize - 4;
+    let mut code = FOLLOWING;
+    let len = if follows { FOLLOWING_LEN } else { PLAIN_LEN };
+    if !follows {
+        code[..PLAIN_LEN].copy_from_slice(&PLAIN);
+    }
+    let displacement = calls.word_in(table).wrapping_sub(start + BACK) as u32;
+    code[DISPLACEMENT..DISPLACEMENT + 4].copy_from_slice(&displacement.to_le_bytes());
+    (code, len)
+}
+
+/// `lea rsp, [rsp - 128]; call [rip + word]; lea rsp, [rsp + 128]`
+const PLAIN: [u8; PLAIN_LEN] = [
     0x48, 0x8d, 0x64, 0x24, 0x80, // lea rsp, [rsp - 128]
-    0xff, 0x15, 0xdd, 0xff, 0xff, 0xff, // call [rip - 35]
+    0xff, 0x15, 0, 0, 0, 0, // call [rip + word]
     0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0, // lea rsp, [rsp + 128]
 ];
 
 /// The same with the way through a stub.
-pub const FOLLOWING: [u8; FOLLOWING_LEN] = [
+const FOLLOWING: [u8; FOLLOWING_LEN] = [
     0x48, 0x8d, 0x64, 0x24, 0x80, // lea rsp, [rsp - 128]
-    0xff, 0x15, 0xdd, 0xff, 0xff, 0xff, // call [rip - 35]
+    0xff, 0x15, 0, 0, 0, 0, // call [rip + word]
     0x48, 0x8d, 0xa4, 0x24, 0x88, 0, 0, 0, // lea rsp, [rsp + 136]
     0xff, 0x64, 0x24, 0xe8, // jmp [rsp - 24]
     0x48, 0x8d, 0x64, 0x24, 0xf8, // lea rsp, [rsp - 8]
@@ -247,13 +286,13 @@ global_asm!(
     ".hidden uprobe_detour_common",
     ".type uprobe_detour_common,@function",
     // For unwinders the caller is the probed place itself, with its own rsp: the detour is not code that
-    // they know. [rsp] = back; the place's address is at back - 27, the Detour at back - 19.
+    // they know. [rsp] = back; the Detour is at back - 19, and leads to the place's address.
     "uprobe_detour_common:",
     ".cfi_startproc",
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
     // rip = **(CFA - 136) - 27)
-    ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
+    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
     "pushfq",
     ".cfi_adjust_cfa_offset 8",
     "lea rsp, [rsp - 16]", // Regs::rip, Regs::rsp
@@ -264,9 +303,10 @@ global_asm!(
     "lea rax, [rsp + 280]",
     "mov [rsp + 120], rax", // Regs::rsp
     "mov rsi, [rsp + 144]", // back
-    "mov rax, [rsi - 27]",
-    "mov [rsp + 128], rax", // Regs::rip
     "mov rsi, [rsi - 19]",
+    "mov rax, [rsi]",
+    "mov rax, [rax]",
+    "mov [rsp + 128], rax", // Regs::rip
     save_xmm!(),
     "cld",
     "mov rdi, rbx",

@@ -48,7 +48,7 @@ global_asm!(
     ".cfi_startproc",
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
-    ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
+    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
     "pushfq",
     ".cfi_adjust_cfa_offset 8",
     "lea rsp, [rsp - 16]", // Regs::rip, Regs::rsp
@@ -60,9 +60,10 @@ global_asm!(
     "lea rax, [rsp + {frame}]",
     "mov [rsp + {rsp}], rax",
     "mov r12, [rsp + {image}]", // back
-    "mov rax, [r12 - 27]",
-    "mov [rsp + {rip}], rax",
     "mov r12, [r12 - 19]", // &Detour
+    "mov rax, [r12]",
+    "mov rax, [rax]", // the place's address
+    "mov [rsp + {rip}], rax",
     "mov r14, [rip + uprobe_tls_cells@GOTTPOFF]",
     "mov r14, fs:[r14]",
     "test r14, r14",

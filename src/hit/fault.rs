@@ -132,7 +132,7 @@ unsafe fn displaced_faulted(found: InSlot, signal: i32, info: *mut SignalInfo, c
     if info.address == regs.rip {
         info.address = point.at;
     }
-    let post = match (found.stepping, thread.and_then(|t| t.step(point.slot + STEP_OFFSET))) {
+    let post = match (found.stepping, thread.and_then(|t| t.step(point.slot() + STEP_OFFSET))) {
         (true, Some(record)) => {
             *mask = record.mask.load(Relaxed);
             let post = record.listeners();

@@ -135,7 +135,7 @@ pub fn wait_anew(thread: &ThreadState, context: &mut SignalContext) {
     if let Some(InSlot { point, stepping: true, pc: SlotPc::Before }) = found {
         thread.end_wait();
         context.regs.rip = point.at;
-        thread.drop_step(point.slot + STEP_OFFSET);
+        thread.drop_step(point.slot() + STEP_OFFSET);
     }
 }
 

@@ -159,7 +159,7 @@ pub unsafe fn take_breakpoint(context: *mut SignalContext) -> bool {
         return true;
     }
     if let Some(found) = slots::owner(at)
-        && at >= found.slot + STEP_OFFSET
+        && at >= found.slot() + STEP_OFFSET
     {
         // SAFETY: the kernel's frame.
         unsafe { finish_step(found, context) };
@@ -193,7 +193,7 @@ fn is_hidden_breakpoint(context: &SignalContext) -> bool {
             rip == asm::deliver_site()
                 || detour::is_resume_site(rip)
                 || detour::inner(at).is_some()
-                || slots::owner(at).is_some_and(|found| at >= found.slot + STEP_OFFSET && is_breakpoint(at))
+                || slots::owner(at).is_some_and(|found| at >= found.slot() + STEP_OFFSET && is_breakpoint(at))
         }
     }
 }
@@ -304,7 +304,7 @@ pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: O
         },
         Way::Slot(kind) => match thread {
             Some(thread) if post.is_some() || hit.after.is_some() || hit.changed.is_some() => {
-                let slot = point.slot + STEP_OFFSET;
+                let slot = point.slot() + STEP_OFFSET;
                 // SAFETY: the frame of this signal.
                 let mask = unsafe { &mut (*hit.context).mask };
                 thread.begin_step(slot, *mask, post.as_ref(), hit.after, hit.changed);
@@ -314,7 +314,7 @@ pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: O
                 }
                 hit.regs.rip = slot;
             }
-            _ => hit.regs.rip = point.slot,
+            _ => hit.regs.rip = point.slot(),
         },
     }
 }
@@ -331,7 +331,7 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
         regs.rcx = found.next();
     }
     let Some(thread) = thread::current() else { return };
-    let Some(record) = thread.step(found.slot + STEP_OFFSET) else { return };
+    let Some(record) = thread.step(found.slot() + STEP_OFFSET) else { return };
     if matches!(found.insn.way, Way::Slot(SlotKind::Plain)) {
         *mask = record.mask.load(Relaxed);
     }

@@ -13,6 +13,7 @@ use crate::hit::detour::JUMP_LEN;
 use crate::hit::listeners::{ConsumerList, ListenerCell};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
+use crate::hit::slots;
 use crate::insn::{self, Way};
 use crate::probe::instance::{Instance, Maker};
 use crate::probe::modules::Module;
@@ -117,7 +118,7 @@ impl Registry {
         let point = self.shelf.keep(ProbePoint {
             at: displaced.at,
             insn,
-            slot,
+            slot_number: slots::number(slot),
             armed: AtomicBool::new(false),
             consumers: ListenerCell::default(),
             detour: AtomicPtr::default(),
@@ -136,7 +137,7 @@ impl Registry {
     pub(super) fn commit_from(&mut self, first_request: usize, first_instance: usize) {
         if let Err(errno) = self.arenas.flush(&mut self.poker) {
             for instance in self.instances.iter_mut().flatten() {
-                if instance.points.iter().any(|point| point.slot != 0 && !point.armed.load(Relaxed)) {
+                if instance.points.iter().any(|point| point.slot_number != 0 && !point.armed.load(Relaxed)) {
                     instance.refusal = Some(Box::new(Refusal::TextNotWritable { errno }));
                     instance.points.clear();
                 }

@@ -44,6 +44,7 @@ pub fn of_spec(
         || spec.sample != 1
         || spec.limit != 0
         || !measured.is_empty()
+        || !role.plugins.is_empty()
         || spec.actions.contains(&Action::Log);
     let mut special = Special::new();
     special.sample = spec.sample;

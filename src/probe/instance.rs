@@ -4,7 +4,7 @@ use crate::addr::FileOffset;
 use crate::config::ProbeSpec;
 use crate::error::Refusal;
 use crate::fetch::At;
-use crate::few::FewRefs;
+use crate::few::Few;
 use crate::hit::c_structs::{CUprobe, PreHandler};
 use crate::hit::consumer::{Consumer, EventRole};
 use crate::hit::point::ProbePoint;
@@ -88,7 +88,7 @@ pub struct Instance {
     /// The consumer; made with the instance, freed with it (API) or never (config).
     pub consumer: *const Consumer,
     /// Where it is in memory now.
-    pub points: FewRefs<ProbePoint>,
+    pub points: Few<ProbePoint>,
     /// Why it is nowhere.
     pub refusal: Option<Box<Refusal>>,
     /// It could not be made, for a reason that holds wherever the file is mapped: it stays refused.

@@ -18,6 +18,7 @@ pub mod lock;
 mod modules;
 mod names;
 mod optimize;
+mod own_text;
 mod registry;
 mod replace;
 mod request;

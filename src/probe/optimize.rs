@@ -24,7 +24,7 @@ use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::compiled::{Action, Compiled, Place, Then};
 use crate::hit::consumer::{Consumer, Role, Side};
-use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN, QuickDetour, compiled_entry};
+use crate::hit::detour::{self, Calls, Detour, HEAD, JUMP_LEN, QuickDetour, compiled_entry};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
@@ -248,25 +248,39 @@ impl Registry {
         let keeps_flags = !flags_are_dead(&text, point.at, is_entry);
         let compiled =
             compiled_action(point).map(|action| Compiled { action, red_zone: !is_entry, flags: keeps_flags });
-        let plan = Plan { window: &window, text: &text, at: point.at, follows, compiled: compiled.as_ref() };
+        let is_free = is_entry && !keeps_flags;
+        let quick = timed(point).filter(|_| is_free);
+        let log = quick_log(point).filter(|_| is_free).unwrap_or(QuickLog::NONE);
+        let sole = point.consumers.load().map_or(std::ptr::null(), |listeners| listeners.sole());
+        let calls = match (quick, log.is_some(), sole.is_null()) {
+            (Some(_), ..) => Calls::Quick,
+            (None, true, _) => Calls::Log,
+            (None, false, true) => Calls::Common,
+            (None, false, false) => Calls::Direct,
+        };
+        let plan =
+            Plan { window: &window, text: &text, at: point.at, follows, calls, compiled: compiled.as_ref() };
         // One that was made for the same code and the same use. The code may have been unloaded and be there
         // again, the probes registered anew; other code may have come in its place.
-        let serves = |made: &Detour| made.follows >= follows && is_made_for(made, point) && plan.is_of(made);
+        let detours = &self.detours;
+        let serves = |made: &Detour| {
+            made.follows >= follows
+                && is_made_for(made, point)
+                && plan.is_of(made, detours.table_of(made.start()))
+        };
         if let Some(detour) = self.shared.detours_of(point).find(|made| serves(made)) {
             return Ok((detour, false));
         }
-        let trial = plan.build(point.at)?;
+        let trial = plan.build(point.at, point.at)?;
         let len = HEAD + trial.0.len();
-        let head = HEAD + if compiled.is_some() { compiled_entry(follows) } else { 0 };
+        let before = |compiled: &Compiled| compiled_entry(follows, compiled.action.only_counts());
+        let head = HEAD + compiled.as_ref().map_or(0, before);
         let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
         let start = placed.at + HEAD as u64;
-        let (code, relocated) = plan.build(start)?;
-        let is_free = is_entry && flags_are_dead(&text, point.at, true);
-        let quick = timed(point).filter(|_| is_free);
-        let log = quick_log(point).filter(|_| is_free).unwrap_or(QuickLog::NONE);
+        let table = self.detours.table(&window, start, &Calls::table()).ok_or(NotOptimized::NoRoom)?;
+        let (code, relocated) = plan.build(start, table)?;
         let quick = quick
             .map_or(Quick::NONE, |(consumer, first)| Quick::new(consumer, point, relocated.new_at(), first));
-        let sole = point.consumers.load().map_or(std::ptr::null(), |listeners| listeners.sole());
         // As many as the jump has bytes, at most.
         let layout = relocated.narrow().ok_or(NotOptimized::NoRoom)?;
         let distance = start.wrapping_sub(point.at).cast_signed();
@@ -284,6 +298,7 @@ impl Registry {
             new_at: (relocated.new_at() - start) as u16,
             len: code.len() as u16,
             traps: placed.traps,
+            calls,
             follows,
             is_quick: quick.is_some() || log.is_some() || compiled.is_some(),
             red_zone: !is_entry,
@@ -336,14 +351,17 @@ struct Plan<'a> {
     text: &'a [u8],
     at: u64,
     follows: bool,
+    calls: Calls,
     compiled: Option<&'a Compiled>,
 }
 
 impl Plan<'_> {
     /// Whether `made` is just what would be made, and no trap of its jump is where a thread is known to come.
-    fn is_of(&self, made: &Detour) -> bool {
-        let plan = Self { follows: made.follows, ..*self };
-        let Ok((code, relocated)) = plan.build(made.start()) else { return false };
+    fn is_of(&self, made: &Detour, table: Option<u64>) -> bool {
+        let plan = Self { follows: made.follows, calls: made.calls, ..*self };
+        let Some(Ok((code, relocated))) = table.map(|table| plan.build(made.start(), table)) else {
+            return false;
+        };
         let mut memory = [0; CODE_CAPACITY];
         let memory = &mut memory[..usize::from(made.len).min(CODE_CAPACITY)];
         let is_kept = |offset: u8| made.traps >> offset & 1 == 0;
@@ -354,17 +372,25 @@ impl Plan<'_> {
             && self.window.inner().filter(|inner| inner.must_keep).all(|inner| is_kept(inner.offset))
     }
 
-    /// The code of the detour at `start`, and where the displaced instructions are in it.
-    fn build(&self, start: u64) -> Result<(Code, Relocated), NotOptimized> {
+    /// The code of the detour at `start` with its table, and where the displaced instructions are in it.
+    fn build(&self, start: u64, table: u64) -> Result<(Code, Relocated), NotOptimized> {
         let full = |_| NotOptimized::NoRoom;
         let mut code = Code::new(start);
-        code.append(if self.follows { &FOLLOWING } else { &PLAIN }).map_err(full)?;
+        let (call, len) = detour::call_sequence(self.follows, start, self.calls, table);
+        code.append(&call[..len]).map_err(full)?;
         if let Some(compiled) = self.compiled {
+            let is_short = compiled.action.only_counts();
             // Where the call comes back nothing of this is left to be done.
-            let place = Place { entry: start + compiled_entry(self.follows) as u64, call: start };
+            let place = Place { entry: start + compiled_entry(self.follows, is_short) as u64, call: start };
             let built = compiled.build(place).ok_or(NotOptimized::NoRoom)?;
-            code.append(&[0xe9]).map_err(full)?;
-            code.append(&(built.bytes().len() as u32).to_le_bytes()).map_err(full)?;
+            let len = built.bytes().len();
+            if is_short {
+                let len = i8::try_from(len).map_err(|_| NotOptimized::NoRoom)?;
+                code.append(&[0xeb, len as u8]).map_err(full)?;
+            } else {
+                code.append(&[0xe9]).map_err(full)?;
+                code.append(&(len as u32).to_le_bytes()).map_err(full)?;
+            }
             code.append(built.bytes()).map_err(full)?;
         }
         let relocated = relocate(self.text, self.at, self.window.insn_count(), &mut code)

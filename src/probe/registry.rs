@@ -22,6 +22,7 @@ use crate::probe::frames;
 use crate::probe::instance::{Asked, Instance, Maker, ModuleKey};
 use crate::probe::modules::{Module, is_file_of, list_modules, list_modules_alone};
 use crate::probe::names::Names;
+use crate::probe::own_text;
 use crate::probe::request::Request;
 use crate::probe::retire::Retirement;
 use crate::probe::shared::Shared;
@@ -142,6 +143,10 @@ impl Registry {
         self.detours.release();
         self.names.release();
         sys::trim();
+        // Where little was registered the pages would only be had again.
+        if self.instances.len() >= RELEASE_AFTER {
+            self.modules.iter().filter(|module| module.is_own).for_each(|own| own_text::release(own));
+        }
     }
 
     /// The linker's hook: objects were mapped or unmapped. What is new is not relocated yet; what was

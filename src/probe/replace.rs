@@ -133,8 +133,8 @@ impl Registry {
 
     /// An address that runs the function whose first instruction is at `point`, without a hit there.
     fn original_code(&mut self, point: &'static ProbePoint) -> Result<u64, Errno> {
-        if point.slot != 0 {
-            return Ok(point.slot);
+        if point.slot_number != 0 {
+            return Ok(point.slot());
         }
         if let Way::Emulate(Emulation::Jump { target: JumpTarget::Address(target) }) = point.insn.way {
             return Ok(target);
@@ -157,7 +157,7 @@ impl Registry {
                 Box::leak(Box::new(ProbePoint {
                     at: point.at,
                     insn: point.insn,
-                    slot,
+                    slot_number: slots::number(slot),
                     armed: AtomicBool::new(true),
                     consumers: ListenerCell::default(),
                     detour: AtomicPtr::default(),

@@ -8,7 +8,7 @@ use crate::addr::RuntimeAddr;
 use crate::config::ProbeSpec;
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::few::FewRefs;
+use crate::few::Few;
 use crate::hit::point::{self, ProbePoint};
 use crate::place::{ObjectPattern, Target};
 use crate::probe::consumers;
@@ -247,7 +247,7 @@ impl Registry {
             file: file_number,
             offset: resolved.offset,
             consumer,
-            points: FewRefs::new(),
+            points: Few::new(),
             is_idle: refusal.is_some(),
             is_elsewhere: false,
             refusal,

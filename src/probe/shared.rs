@@ -1,6 +1,6 @@
 //! What many places have in common, and so is kept once: places and detours are never freed, and there may be very many.
 
-use crate::few::FewRefs;
+use crate::few::Few;
 use crate::hit::detour::{Detour, JUMP_LEN};
 use crate::hit::point::ProbePoint;
 use crate::insn::{DisplacedInsn, Relocated};
@@ -12,10 +12,10 @@ const MOST_ALIKE: usize = 8;
 /// Found again by what they are.
 #[derive(Default)]
 pub(super) struct Shared {
-    insns: FixedHashMap<[u8; 15], FewRefs<DisplacedInsn>>,
+    insns: FixedHashMap<[u8; 15], Few<DisplacedInsn>>,
     layouts: FixedHashMap<&'static Relocated<JUMP_LEN>, ()>,
     /// The detours of places that have several, by the place's address in our memory.
-    several: FixedHashMap<usize, FewRefs<Detour>>,
+    several: FixedHashMap<usize, Few<Detour>>,
 }
 
 impl Shared {

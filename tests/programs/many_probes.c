@@ -53,7 +53,7 @@ int main(int argc, char **argv)
 		long after = resident();
 		if (round == 0)
 			first = after;
-		falls &= after < armed - 150 * COUNT;
+		falls &= after < armed - 80 * COUNT;
 		grows |= after > first + first / 16;
 		fprintf(stderr, "%ld armed, %ld after\n", armed, after);
 	}

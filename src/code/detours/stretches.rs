@@ -122,14 +122,12 @@ impl Walk<'_> {
     }
 }
 
-/// Addresses are rounded to these: unaligned detours waste less than two of them, and what is free
-/// keeps few different sizes.
-const GRANULE: u64 = 16;
-/// No detour takes less. What is left over between two of them and shorter is forgotten: there would be more to
-/// remember than it is worth.
-pub(super) const LEAST: u64 = 48;
-/// Shorter stretches hold few detours, or none: they are forgotten, too.
-const USEFUL: u64 = 64;
+/// Addresses are rounded to these. Jumps with traps inside have few targets, often some in each 256 bytes: it tells
+/// how many detours find room there.
+const GRANULE: u64 = 4;
+/// No detour takes less, nor a table. What is left over between two of them and shorter is forgotten: there would be
+/// more to remember than it is worth.
+pub(super) const LEAST: u64 = 32;
 
 /// Memory nobody uses, in granules.
 #[derive(Debug, Default)]
@@ -151,7 +149,7 @@ impl FreeSpace {
         let Some((low, high)) = self.0.from(start).filter(|(low, _)| *low <= start) else { return };
         self.0.0.remove(&low);
         for (from, to) in [(low, start), (end, high)] {
-            if to.saturating_sub(from) >= USEFUL {
+            if to.saturating_sub(from) >= LEAST {
                 self.0.0.insert(from, to);
             }
         }

@@ -69,7 +69,8 @@ impl<T: Placed> AddressTable<T> {
         let count = self.count.load(Relaxed);
         let table = match self.current() {
             Some(table) if count < room(table.0.len()) => table,
-            old => self.grow(old, (count + 1).max(self.least) * 2),
+            None => self.grow(None, self.least),
+            old => self.grow(old, (count + 1) * 2),
         };
         if place(table, entry) {
             self.count.store(count + 1, Relaxed);
