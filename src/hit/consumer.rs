@@ -302,13 +302,14 @@ impl Consumer {
     #[must_use]
     pub fn role(&self) -> Role {
         match self.kind {
-            // SAFETY: here and below: what `new` has stored.
+            // SAFETY: what `new` has stored.
             Kind::Event => Role::Event(unsafe { &*self.target.cast() }),
             Kind::Handlers => Role::Handlers(self.target.cast_mut().cast()),
             Kind::Return => Role::Return(self.target.cast_mut().cast()),
             Kind::Jump => Role::Jump(self.target.cast_mut().cast()),
             Kind::Replace => Role::Replace(self.target.addr() as u64),
             Kind::Internal => {
+                // SAFETY: as above.
                 Role::Internal(unsafe { std::mem::transmute::<*const (), InternalHandler>(self.target) })
             }
         }

@@ -37,7 +37,9 @@ impl Label {
     pub fn new(object: Option<&str>, symbol: Option<&str>, offset: u64) -> Self {
         let object = object.filter(|object| *object != EXE).unwrap_or_default();
         // No file has a name as long.
-        let object = &object[..object.floor_char_boundary(usize::from(u16::MAX))];
+        let most =
+            (0..=object.len().min(usize::from(u16::MAX))).rev().find(|at| object.is_char_boundary(*at));
+        let object = &object[..most.unwrap_or_default()];
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         let flags = flag(offset != 0, HAS_OFFSET)
             | flag(!object.is_empty(), HAS_OBJECT)
