@@ -125,9 +125,11 @@ impl Walk<'_> {
 /// Addresses are rounded to these. Jumps with traps inside have few targets, often some in each 256 bytes: it tells
 /// how many detours find room there.
 const GRANULE: u64 = 4;
-/// No detour takes less, nor a table. What is left over between two of them and shorter is forgotten: there would be
-/// more to remember than it is worth.
+/// No detour takes less, nor a table.
 pub(super) const LEAST: u64 = 32;
+/// Shorter stretches hold few detours, and each search would pass them: they are forgotten. There would be more to
+/// remember than they are worth.
+const USEFUL: u64 = 64;
 
 /// Memory nobody uses, in granules.
 #[derive(Debug, Default)]
@@ -149,7 +151,7 @@ impl FreeSpace {
         let Some((low, high)) = self.0.from(start).filter(|(low, _)| *low <= start) else { return };
         self.0.0.remove(&low);
         for (from, to) in [(low, start), (end, high)] {
-            if to.saturating_sub(from) >= LEAST {
+            if to.saturating_sub(from) >= USEFUL {
                 self.0.0.insert(from, to);
             }
         }

@@ -24,6 +24,26 @@ pub struct AddressTable<T: 'static> {
     pub least: usize,
 }
 
+/// Spreads addresses: the fraction of the golden ratio.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Our memory is below this (SDM vol. 1, 3.3.7.1: what a process has without asking for more). Above the address, a
+/// cell has some bits of the hash: other entries on the way are passed without a look at them.
+const TAG_SHIFT: u32 = 48;
+
+fn tag(at: u64) -> usize {
+    usize::from((at.wrapping_mul(SPREAD) >> 16) as u16)
+}
+
+fn tagged<T: Placed>(entry: &'static T) -> *mut T {
+    std::ptr::from_ref(entry).cast_mut().map_addr(|address| address | tag(entry.address()) << TAG_SHIFT)
+}
+
+/// The entry of a cell; `None` where it is empty.
+fn entry_of<T>(cell: *mut T) -> Option<&'static T> {
+    // SAFETY: null, or an entry and its tag; entries are never freed.
+    unsafe { cell.map_addr(|word| word & ((1 << TAG_SHIFT) - 1)).as_ref() }
+}
+
 /// Entries for which so many cells are enough.
 const fn room(cells: usize) -> usize {
     cells / 3 * 2
@@ -32,7 +52,7 @@ const fn room(cells: usize) -> usize {
 impl<T> Cells<T> {
     /// The cell where the search for `at` begins.
     fn first(&self, at: u64) -> usize {
-        let hash = at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        let hash = at.wrapping_mul(SPREAD) >> 32;
         ((hash * self.0.len() as u64) >> 32) as usize
     }
 
@@ -54,11 +74,17 @@ impl<T: Placed> AddressTable<T> {
     pub fn lookup(&self, at: u64) -> Option<&'static T> {
         let table = self.current()?;
         let mut cell = table.first(at);
+        let wanted = tag(at);
         loop {
-            // SAFETY: entries are never freed.
-            let entry = unsafe { table.0[cell].load(Acquire).as_ref() }?;
-            if entry.address() == at {
-                return Some(entry);
+            let word = table.0[cell].load(Acquire);
+            if word.is_null() {
+                return None;
+            }
+            if word.addr() >> TAG_SHIFT == wanted {
+                let entry = entry_of(word).filter(|entry| entry.address() == at);
+                if entry.is_some() {
+                    return entry;
+                }
             }
             cell = table.after(cell);
         }
@@ -95,8 +121,7 @@ impl<T: Placed> AddressTable<T> {
         let cells = (0..size).map(|_| AtomicPtr::default()).collect();
         let table: &'static Cells<T> = Box::leak(Box::new(Cells(cells)));
         for cell in old.iter().flat_map(|old| old.0.iter()) {
-            // SAFETY: entries are never freed.
-            if let Some(entry) = unsafe { cell.load(Acquire).as_ref() } {
+            if let Some(entry) = entry_of(cell.load(Acquire)) {
                 place(table, entry);
             }
         }
@@ -106,10 +131,10 @@ impl<T: Placed> AddressTable<T> {
 
     /// Every entry, in no order.
     pub fn all(&self) -> impl Iterator<Item = &'static T> + use<T> {
-        self.current().into_iter().flat_map(|table| table.0.iter()).filter_map(|cell| {
-            // SAFETY: entries are never freed.
-            unsafe { cell.load(Acquire).as_ref() }
-        })
+        self.current()
+            .into_iter()
+            .flat_map(|table| table.0.iter())
+            .filter_map(|cell| entry_of(cell.load(Acquire)))
     }
 }
 
@@ -118,15 +143,14 @@ fn place<T: Placed>(table: &Cells<T>, entry: &'static T) -> bool {
     let mut cell = table.first(entry.address());
     loop {
         let slot = &table.0[cell];
-        // SAFETY: entries are never freed.
-        match unsafe { slot.load(Acquire).as_ref() } {
+        match entry_of(slot.load(Acquire)) {
             None => {
-                slot.store(std::ptr::from_ref(entry).cast_mut(), Release);
+                slot.store(tagged(entry), Release);
                 return true;
             }
             Some(other) if other.address() == entry.address() => {
                 other.replaced();
-                slot.store(std::ptr::from_ref(entry).cast_mut(), Release);
+                slot.store(tagged(entry), Release);
                 return false;
             }
             Some(_) => cell = table.after(cell),
