@@ -48,6 +48,9 @@ typedef int (*uprobe_fault_handler_t)(struct uprobe *, struct uprobe_regs *, int
 #define UPROBE_FLAG_NOVEC    0x20u /* in: pre_handler and what it calls touch no vector register (compiled
                                       with -mgeneral-regs-only): they need not be saved at a jump. If it
                                       crashes, what it has written to regs until then stays there */
+#define UPROBE_FLAG_PERTHREAD 0x40u /* in: each thread counts its hits for itself, so that threads that run the
+                                      same probe don't wait for each other's processors: nhit is written by
+                                      uprobe_sync(), when it is disabled, and when it is unregistered */
 
 /* A probe. Zero it, set the first fields, register it. */
 struct uprobe {
@@ -59,7 +62,7 @@ struct uprobe {
 	uprobe_post_handler_t post_handler;
 	uprobe_fault_handler_t fault_handler;
 	void *data;                     /* the caller's */
-	uint64_t nhit;                  /* out: handlers ran */
+	uint64_t nhit;                  /* out: handlers ran (see UPROBE_FLAG_PERTHREAD) */
 	uint64_t nmissed;               /* out: they did not: a hit inside a handler */
 	uint32_t flags;                 /* UPROBE_FLAG_* */
 	uint32_t reserved0;             /* 0 */
@@ -162,6 +165,10 @@ UPROBE_WEAK int unregister_uprobes(struct uprobe **, int);
 /* The probe stays registered. */
 UPROBE_WEAK int enable_uprobe(struct uprobe *);
 UPROBE_WEAK int disable_uprobe(struct uprobe *);
+/* Writes nhit of a registered probe with UPROBE_FLAG_PERTHREAD: all hits that are over, and of those under way it may
+ * have some; without the flag it is always up to date, and this does nothing. -EINVAL where it is not registered. For
+ * structs of any kind: uprobe_sync(&rp->up). */
+UPROBE_WEAK int uprobe_sync(struct uprobe *);
 
 /*
  * As register_uprobe and unregister_uprobe; -EINVAL too without a handler, with a pre_handler or

@@ -303,6 +303,8 @@ pub enum NotOptimized {
     Internal,
     /// `uprobe_replace`: its `original` runs the function's own instructions.
     Replaced,
+    /// Go's code, whose stacks have no room for what a jump leads to.
+    SmallStack,
     /// No jump can be put there.
     Window(WindowRefusal),
     /// An instruction it would displace runs nowhere else.
@@ -327,6 +329,7 @@ impl NotOptimized {
             Self::PostHandler => "post-handler",
             Self::Internal => "internal",
             Self::Replaced => "replaced",
+            Self::SmallStack => "small-stack",
             Self::Window(WindowRefusal::TooShort { .. }) => "too-short",
             Self::Window(_) => "no-window",
             Self::Relocate(_) => "insn-not-relocatable",
@@ -349,6 +352,12 @@ impl fmt::Display for NotOptimized {
             Self::Internal => write!(f, "libuprobe itself stands there"),
             Self::Replaced => {
                 write!(f, "the function is replaced, and its original runs the instructions of its beginning")
+            }
+            Self::SmallStack => {
+                write!(
+                    f,
+                    "Go's code runs on small stacks; a breakpoint's handler runs on the thread's alternate one"
+                )
             }
             Self::Window(why) => write!(f, "{why}"),
             Self::Relocate(why) => write!(f, "{why}"),

@@ -315,6 +315,26 @@ mod a_race {
     }
 }
 
+/// UPROBE_FLAG_PERTHREAD: counted exactly, and known when somebody asks.
+mod counts_of_each_thread {
+    use super::*;
+
+    #[test]
+    fn are_added_up() {
+        assert_prints_only("h_perthread.c", &[], "wrong 0\n");
+    }
+
+    #[test]
+    fn are_added_up_where_handlers_touch_no_vectors() {
+        assert_prints_only("h_perthread.c", &["0x20"], "wrong 0\n");
+    }
+
+    #[test]
+    fn are_added_up_with_breakpoints() {
+        assert_prints_only("h_perthread.c", &["0x10"], "wrong 0\n");
+    }
+}
+
 mod the_header {
     use super::*;
 

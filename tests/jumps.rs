@@ -156,6 +156,17 @@ fn handlers_are_called_directly() {
     }
 }
 
+/// Without pushf, which is slow, where a handler needs no vector registers: none of the flags may be lost, nor
+/// made up.
+#[test]
+fn flags_are_the_programs_and_the_handlers() {
+    for (shape, mode) in SHAPES.into_iter().flat_map(|shape| [(shape, "any"), (shape, "spare")]) {
+        let outcome = Launch::new(build("j_flags.c", shape)).arg(mode).run();
+        assert_eq!(outcome.stdout, "wrong 0, hits right\n", "{outcome}");
+        assert_eq!(outcome.end, End::Exit(0), "{outcome}");
+    }
+}
+
 /// Wherever the faulting instruction stands in what a jump displaces.
 #[test]
 fn faults_are_the_programs_own() {

@@ -77,7 +77,7 @@ tests! {
 #[test]
 fn entries_of_what_is_refused() {
     let program = Program::new("libc_returns_flow.c").lib("-lm").build();
-    let refused = ["dlopen", "dlmopen", "dlsym", "dlvsym", "dl_iterate_phdr", "longjmp", "exit", "thrd_exit"];
+    let refused = ["dlopen", "dlmopen", "dlsym", "dlvsym", "dl_iterate_phdr"];
     let launch = Launch::new(&program).count_all(refused.map(|name| format!("libc.so.6:{name}")));
     let probed = assert_same_as_native(&launch);
     for name in refused {
@@ -94,7 +94,7 @@ fn returns_of_what_is_refused() {
         return;
     }
     let program = Program::new("libc_returns_flow.c").lib("-lm").build();
-    let refused = ["dlopen", "dlmopen", "dlsym", "dlvsym", "dl_iterate_phdr", "longjmp", "exit", "thrd_exit"];
+    let refused = ["dlopen", "dlmopen", "dlsym", "dlvsym", "dl_iterate_phdr"];
     let launch = refused.iter().fold(Launch::new(&program), |launch, name| {
         launch.probe(&format!("libc.so.6:{name}"), "kind = \"return\"\naction = [\"count\"]")
     });
@@ -104,5 +104,31 @@ fn returns_of_what_is_refused() {
         assert_eq!(probe.state, "refused", "{probe:#?}");
         let reason = probe.reason.as_deref().unwrap_or_default();
         assert!(reason.starts_with("return-denied: it "), "{probe:#?}");
+    }
+}
+
+/// What never returns is followed as any other: left with the frames it jumps over, or still there at the end.
+#[test]
+fn what_never_returns_is_followed() {
+    if !has_return_probes() {
+        return;
+    }
+    let program = Program::new("libc_returns_flow.c").lib("-lm").build();
+    let all = ["longjmp", "exit", "thrd_exit", "pthread_exit", "_exit", "__libc_start_main"];
+    for kind in ["return", "call"] {
+        let keys = format!("kind = \"{kind}\"\naction = [\"count\"]");
+        let launch = all
+            .iter()
+            .fold(Launch::new(&program), |launch, name| launch.probe(&format!("libc.so.6:{name}"), &keys));
+        let outcome = assert_same_as_native(&launch);
+        for (name, probe) in all.iter().zip(calls_of(&outcome.summary())) {
+            assert_eq!(probe.state, "armed", "{probe:#?}");
+            let (returned, unwound, in_flight) = probe.fates();
+            assert!(probe.hits > 0 && returned == 0, "{probe:#?}\n{outcome}");
+            let ends_the_process = ["exit", "_exit", "__libc_start_main"].contains(name);
+            // A child of vfork calls _exit, too, on its parent's account.
+            let at_the_end = u64::from(ends_the_process);
+            assert_eq!((unwound, in_flight), (probe.hits - at_the_end, at_the_end), "{probe:#?}\n{outcome}");
+        }
     }
 }

@@ -24,13 +24,7 @@ fn everything(launch: &Launch, method: &str) -> Launch {
 fn assert_unnoticed(launch: &Launch) {
     let native = launch.clone().native().run();
     for method in ["auto", "int3"] {
-        let mut launch = everything(launch, method);
-        // The kernel keeps one SIGTRAP at a time: one that another thread sends hides a breakpoint's, and not all of
-        // these are found (README, limits).
-        if method == "int3" {
-            launch = launch.env("SPARE_SIGTRAP", "1");
-        }
-        let probed = launch.run();
+        let probed = everything(launch, method).run();
         assert_same_output(&probed, &native);
         let hits: u64 = probed.summaries().values().flatten().map(hits_of).sum();
         assert!(hits > 0, "nothing was probed\n{probed}");
@@ -104,6 +98,35 @@ fn a_sent_sigtrap_hides_no_breakpoint() {
         assert!(outcome.stdout.starts_with("wrong 0\n"), "{outcome}");
         let told = told(&outcome);
         assert_eq!(outcome.hits("exe:work"), told[0].1, "{outcome}");
+    }
+}
+
+/// Behind a breakpoint a thread is for many reasons, and only one of them is a hit. What was looked at once was the
+/// place: under such a flood the program crashed in each of ten runs.
+#[test]
+fn a_thread_behind_a_breakpoint_has_not_always_run_into_it() {
+    let places = ["behind_push", "behind_flags+2", "behind_lock+6", "work", "in_handler"];
+    for method in ["auto", "int3"] {
+        let keys = format!("method = '{method}'\naction = ['count']");
+        let launch =
+            places.iter().fold(built("hidden.c"), |launch, at| launch.probe(&format!("exe:{at}"), &keys));
+        let outcome = launch.run();
+        assert!(outcome.stdout.starts_with("wrong 0\n"), "{outcome}");
+        let told = told(&outcome);
+        assert_eq!(told.len(), places.len(), "{outcome}");
+        for (at, executions) in told {
+            assert_eq!(outcome.hits(&format!("exe:{at}")), executions, "{at}\n{outcome}");
+        }
+    }
+}
+
+/// One in eight was lost to a breakpoint's SIGTRAP, when nearly all that the thread did was to hit them: the sender
+/// waits for ever.
+#[test]
+fn no_sent_sigtrap_is_lost_to_a_breakpoint() {
+    for method in ["auto", "int3"] {
+        let keys = format!("method = '{method}'\naction = ['count']");
+        assert_same_as_native(&built("answered.c").probe("exe:work", &keys).probe("libc.so.6:sig*", &keys));
     }
 }
 

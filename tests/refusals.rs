@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Launch, Program, assert_same_as_native};
+use crate::common::*;
 
 /// Place, and the code its reason begins with; none where it is armed.
 const PLACES: [(&str, Option<&str>); 13] = [
@@ -75,4 +75,26 @@ fn no_return_is_followed_in_go_code() {
     assert_eq!((find("back").state.as_str(), find("back").hits), ("refused", 0), "{outcome}");
     let reason = find("back").reason.unwrap_or_default();
     assert!(reason.starts_with("return-denied: the object is Go's"), "{reason}");
+}
+
+/// The kernel put the signal frame of a breakpoint, 3 KiB of it, on the goroutine's stack of 2 KiB: what lay below was
+/// overwritten, and every program with a breakpoint in its Go code crashed. What blocks all signals by a system
+/// call of its own died at the next one, and the report was never written. When it was, the library's own fault
+/// overwrote the frame of the breakpoint it came from: to the kernel the alternate stack was not in use, since the library
+/// was on a stack of its own.
+#[test]
+fn go_code_has_breakpoints_that_leave_small_stacks_alone() {
+    let launch = Launch::new(Program::new("go_stacks.c").build());
+    let native = launch.native().run();
+    for actions in ["['count']", "['log']"] {
+        let launch = Launch::new(Program::new("go_stacks.c").build());
+        let launch = launch.probe("exe:compute", &format!("args = ['n=$arg1']\naction = {actions}"));
+        let outcome = launch.probe("libc.so.6:qsort", "kind = 'call'\naction = ['count']").run();
+        assert_same_output(&outcome, &native);
+        assert_eq!(outcome.end, End::Exit(7), "{outcome}");
+        let probe = outcome.at("exe:compute");
+        assert_eq!((probe.hits, probe.nmissed), (2000, 0), "{outcome}");
+        assert_ne!(probe.method.as_deref(), Some("jump"), "{outcome}");
+        assert!(probe.reason.unwrap_or_default().starts_with("small-stack: "), "{outcome}");
+    }
 }

@@ -130,6 +130,19 @@ mod limits {
         }
     }
 
+    /// Nobody who looks at one number after the other sees ours: where the limit is below the numbers that programs
+    /// use (CPython's test_close_fds_when_max_fd_is_lowered found them just above it), nor where there are none beyond.
+    #[test]
+    fn of_open_files_that_somebody_counts() {
+        for (limit, end) in [("-Sn 29", 200), ("-n 1024", 1024), ("-n 3000", 3000)] {
+            let program = Program::new("res_look.c").build();
+            let command = format!("ulimit {limit}; exec {} {end}", program.display());
+            let launch = Launch::new("/bin/sh").args(["-c".into(), command]);
+            let launch = launch.probe("exe:work", "name = 'log'\nlimit = 3").count("libc.so.6:fcntl");
+            try_same(&launch).expect("anybody may");
+        }
+    }
+
     /// Our own writes beyond the limit raised SIGXFSZ in the program. Now the report is whole, or not there.
     #[test]
     fn of_file_size() {
@@ -314,6 +327,15 @@ mod filters {
         }
     }
 
+    /// Syscall User Dispatch. (The return from a breakpoint was caught too, with SIGSYS blocked: the program died.)
+    #[test]
+    fn that_are_a_byte_of_the_program_s() {
+        for mode in ["all", "libc"] {
+            let trap = "name = 'trap'\nmethod = 'int3'\naction = ['count']";
+            let _ = assert_counted(&everything("res_dispatch.c").arg(mode).probe("exe:calls_of_libc", trap));
+        }
+    }
+
     #[test]
     fn that_are_only_asked_for() {
         assert_counted(&shut_in("only asks")).expect("anybody may");
@@ -365,5 +387,26 @@ mod threads {
             outcome.stderr.lines().filter_map(|line| line.strip_prefix("resident ")?.parse().ok()).collect();
         assert_eq!(resident.len(), 4, "{outcome}");
         assert!(resident[3] < resident[1] + resident[1] / 10, "{resident:?}");
+    }
+}
+
+/// A program that takes SIGSEGV by a system call of its own (Free Pascal's do) had the library's own faults, when it looked
+/// at memory that is not there: the first such look ended it. Its end was never reported.
+#[test]
+fn system_calls_of_the_program_itself_are_seen_in_a_stripped_one() {
+    for flag in ["-g", "-s"] {
+        let launch = Launch::new(Program::new("own_calls.c").flag(flag).build());
+        let native = launch.clone().native().run();
+        for method in ["auto", "int3"] {
+            let launch =
+                launch.clone().probe("libc.so.6:p*", &format!("action = ['count']\nmethod = '{method}'"));
+            let launch = launch.probe("libc.so.6:qsort", "kind = 'call'\naction = ['count']");
+            let outcome = launch.probe("libc.so.6:puts", "name = 'puts'\nargs = ['text=$arg1:string']").run();
+            assert_same_output(&outcome, &native);
+            assert_eq!(outcome.end, End::Exit(7), "{outcome}");
+            let puts = outcome.probes().into_iter().find(|probe| probe.name == "puts");
+            assert_eq!(puts.map(|probe| probe.hits), Some(1), "{outcome}");
+            assert!(outcome.events().contains("text=\"signals are blocked\""), "{outcome}");
+        }
     }
 }

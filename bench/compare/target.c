@@ -5,8 +5,9 @@
  *   d  undoes the setup; OUT gets "calls counted kept\n": counted is -1 where nothing here counts; kept is 0 where
  *      vector registers that a C handler uses are not what they were for the program, 1 where they are, else -1
  * SHAPE  single; chain: under eight callers; threads: while another thread does the same
- * SETUP  none; handler, handler-novec, post, return, return-both: the C API's, with empty handlers; sigtrap, sigtrap-stub: the
- *        floors'; peer: counted by bench/peers */
+ * SETUP  none; handler, handler-novec, post, return, return-both: the C API's, with empty handlers (handler-own,
+ *        handler-novec-own: hits counted by each thread for itself); sigtrap, sigtrap-stub: the floors'; peer: counted by
+ *        bench/peers */
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <dlfcn.h>
@@ -209,10 +210,11 @@ static void set_up(const char *setup)
 		handle_sigtrap(on_trap);
 	} else if (strcmp(setup, "sigtrap-stub") == 0) {
 		handle_sigtrap(on_trap_stub);
-	} else if (strcmp(setup, "handler") == 0) {
-		error = register_uprobe(&probe);
-	} else if (strcmp(setup, "handler-novec") == 0) {
-		probe.flags = UPROBE_FLAG_NOVEC;
+	} else if (strncmp(setup, "handler", 7) == 0) {
+		if (strstr(setup, "-novec"))
+			probe.flags |= UPROBE_FLAG_NOVEC;
+		if (strstr(setup, "-own"))
+			probe.flags |= UPROBE_FLAG_PERTHREAD;
 		error = register_uprobe(&probe);
 	} else if (strcmp(setup, "post") == 0) {
 		probe.post_handler = nothing_after;
@@ -232,7 +234,7 @@ static void set_up(const char *setup)
 static int check_vectors(const char *setup)
 {
 	int kept = -1;
-	if (strcmp(setup, "handler") == 0) {
+	if (strncmp(setup, "handler", 7) == 0 && !strstr(setup, "-novec")) {
 		memset(&probe, 0, sizeof probe);
 		probe.addr = (void *)called;
 		probe.pre_handler = clobber;

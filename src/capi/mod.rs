@@ -19,6 +19,7 @@ pub use jprobes::{
 pub use reads::{uprobe_read, uprobe_read_string};
 pub use register::{
     disable_uprobe, enable_uprobe, register_uprobe, register_uprobes, unregister_uprobe, unregister_uprobes,
+    uprobe_sync,
 };
 pub use replace::uprobe_replace;
 pub use returns::{register_uretprobe, register_uretprobes, unregister_uretprobe, unregister_uretprobes};

@@ -93,6 +93,15 @@ pub unsafe extern "C" fn disable_uprobe(up: *mut CUprobe) -> libc::c_int {
     guard(|| switch(up, false))
 }
 
+/// Writes `nhit` of a registered probe whose hits each thread counts for itself.
+///
+/// # Safety
+/// `up` is null or points to a struct uprobe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn uprobe_sync(up: *mut CUprobe) -> libc::c_int {
+    guard(|| sync(up))
+}
+
 /// The pointers of an array argument.
 ///
 /// # Safety
@@ -242,7 +251,10 @@ fn retire(consumers: &[*const crate::hit::consumer::Consumer]) -> Result<(), Err
         return Ok(());
     }
     wait_until_idle(consumers);
-    locked(|registry| registry.free(consumers))
+    locked(|registry| {
+        Registry::sync(consumers);
+        registry.free(consumers);
+    })
 }
 
 /// Takes them out and waits for their handlers. They may be structs of any kind.
@@ -277,6 +289,19 @@ fn switch(up: *mut CUprobe, on: bool) -> Result<(), Errno> {
     })??;
     if !on {
         wait_until_idle(&consumers);
+        // Unregistered meanwhile, it has been synced.
+        let _ = sync(up);
     }
     Ok(())
+}
+
+fn sync(up: *mut CUprobe) -> Result<(), Errno> {
+    if up.is_null() {
+        return Err(-libc::EINVAL);
+    }
+    locked(|registry| {
+        let number = registry.search_struct(up).ok_or(-libc::EINVAL)?;
+        Registry::sync(&registry.consumers_of(number));
+        Ok(())
+    })?
 }

@@ -6,6 +6,7 @@ use crate::addr::LinkAddr;
 use crate::elf::{Bounds, ElfFile, Extent, Resolved, boundary};
 use crate::error::{NotOptimized, Refusal};
 use crate::insn::{self, MAX_INSN_LEN, Planner, Surroundings, WINDOW_TEXT, Way, WindowRefusal};
+use crate::probe::denied::is_go;
 use crate::trace::summary::Method;
 
 /// How a place would be probed.
@@ -56,7 +57,11 @@ impl Predictor {
             // Nothing in a config asks for a second trap.
             Way::Slot(_) => Method::Boost,
         };
-        let jump = self.jump(file, link).map_err(NotOptimized::Window);
+        let jump = if is_go(file) {
+            Err(NotOptimized::SmallStack)
+        } else {
+            self.jump(file, link).map_err(NotOptimized::Window)
+        };
         Ok(Prediction { at_int3, jump })
     }
 

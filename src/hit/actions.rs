@@ -8,12 +8,12 @@
 //! Entries are read in signal handlers and written by sigaction calls of any thread: a sequence lock
 //! per signal, whose writer runs with asynchronous signals blocked.
 
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::hit::frame::{SignalContext, SignalInfo};
 use crate::hit::slots::{self, View};
 use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
-use crate::hit::{asm, fault, masks, pending, process, trap};
+use crate::hit::{asm, fault, hidden, masks, pending, process, trap};
 use crate::sys::{self, KernelSigaction, SA_RESTORER, sigbit};
 
 mod call;
@@ -49,6 +49,8 @@ static BELIEVED: [Entry; SIGNALS] = [const {
 
 /// What writes the report; called when a fatal signal is about to kill the process.
 static ON_DEATH: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+/// See [`use_alternate_stacks`].
+static ON_ALTERNATE: AtomicBool = AtomicBool::new(false);
 
 /// Whether `signal` is one of ours.
 #[must_use]
@@ -133,12 +135,28 @@ fn protected_action(signal: i32, believed: &KernelSigaction) -> KernelSigaction 
         if signal == libc::SIGTRAP { trap::on_trap as *const () } else { fault::on_fault as *const () };
     // A trap never goes to the program's alternate stack: it may be too small for our frame, and
     // the interrupted code may be using it. Faults must: the stack itself may be what's wrong.
-    let kept = if signal == libc::SIGTRAP { libc::SA_RESTART } else { libc::SA_RESTART | libc::SA_ONSTACK };
+    // But see `use_alternate_stacks`.
+    let (kept, forced) = match signal {
+        libc::SIGTRAP if ON_ALTERNATE.load(Relaxed) => (libc::SA_RESTART, libc::SA_ONSTACK),
+        libc::SIGTRAP => (libc::SA_RESTART, 0),
+        _ => (libc::SA_RESTART | libc::SA_ONSTACK, 0),
+    };
+    let own = libc::SA_SIGINFO | libc::SA_NODEFER | forced;
     KernelSigaction {
         handler: entry as usize,
-        flags: (libc::SA_SIGINFO | libc::SA_NODEFER) as u64 | SA_RESTORER | (believed.flags & kept as u64),
+        flags: own as u64 | SA_RESTORER | (believed.flags & kept as u64),
         restorer: asm::uprobe_restorer as *const () as usize,
         mask: !PROTECTED_MASK,
+    }
+}
+
+/// From now on traps go to the alternate stacks of threads that have one: where code is probed that runs on stacks
+/// with no room for a signal's frame, and no guard page behind them. Such a runtime (Go's) gives each of its
+/// threads a large alternate stack. The registry's lock must be held.
+pub fn use_alternate_stacks() {
+    let has_begun = !ON_DEATH.load(Acquire).is_null();
+    if !ON_ALTERNATE.swap(true, SeqCst) && has_begun {
+        refresh_protected(libc::SIGTRAP);
     }
 }
 
@@ -171,6 +189,9 @@ pub fn start(on_death: fn(i32)) {
         // SAFETY: our handlers are fit for any thread at any instruction.
         let _ = unsafe { sys::sigaction(signal, Some(&ours)) };
         if signal == libc::SIGTRAP {
+            if found.handler != SIG_DFL {
+                hidden::expect();
+            }
             learn_flags(&ours);
         }
     }

@@ -43,6 +43,15 @@ pub fn arrive() {
             }
         }
     });
+    // `fence` came a moment ago, and found nobody.
+    if barrier::is_fenced() {
+        fence();
+    }
+}
+
+/// Hits must fence themselves from now on. Whoever is alone does not ([`super::direct`]), so nobody is.
+pub(super) fn fence() {
+    only_thread::end(&PHASE);
 }
 
 /// Adds `n` (wrapping) to `word`, which all threads count in. The caller is inside a hit. Signal-safe.

@@ -27,6 +27,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::*, compiler_fence, fence};
 
+use crate::hit::alone;
 use crate::sys;
 
 /// Whether hits fence themselves. A thread that finds it still true only does too much.
@@ -40,6 +41,11 @@ pub fn start() {
     }
     // For those who change code; they find out themselves where there is none.
     let _ = sys::membarrier(sys::MEMBARRIER_REGISTER_SYNC_CORE);
+}
+
+/// Whether they do.
+pub(super) fn is_fenced() -> bool {
+    FENCED.load(SeqCst)
 }
 
 /// Between a hit's announcement and its look at what is shared. Signal-safe.
@@ -65,5 +71,6 @@ pub fn heavy() {
 #[cold]
 fn forbidden() {
     FENCED.store(true, SeqCst);
+    alone::fence();
     sys::sleep_ms(2);
 }

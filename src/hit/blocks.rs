@@ -3,9 +3,15 @@
 /// The general registers, as [`Regs`](crate::regs::Regs) has them, below rip and rsp. Told to unwinders.
 macro_rules! push_registers {
     () => {
+        push_registers!("")
+    };
+    // With something to be done once rax is saved, that changes nothing else.
+    ($with_rax:literal) => {
         concat!(
             "push rcx; .cfi_adjust_cfa_offset 8\n",
             "push rax; .cfi_adjust_cfa_offset 8\n",
+            $with_rax,
+            "\n",
             "push rdx; .cfi_adjust_cfa_offset 8\n",
             "push rbx; .cfi_adjust_cfa_offset 8; .cfi_rel_offset rbx, 0\n",
             "push rbp; .cfi_adjust_cfa_offset 8; .cfi_rel_offset rbp, 0\n",

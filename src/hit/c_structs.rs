@@ -36,6 +36,9 @@ pub const FLAG_INT3: u32 = 16;
 /// UPROBE_FLAG_NOVEC.
 pub const FLAG_NOVEC: u32 = 32;
 
+/// UPROBE_FLAG_PERTHREAD.
+pub const FLAG_PERTHREAD: u32 = 64;
+
 /// `uprobe_pre_handler_t`.
 pub type PreHandler = unsafe extern "C" fn(*mut CUprobe, *mut Regs) -> i32;
 /// `uprobe_post_handler_t`.

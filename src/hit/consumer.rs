@@ -110,9 +110,13 @@ pub enum Flow {
 
 /// One user of a probed place. There may be very many of the C API's with one handler each: these have
 /// nothing but this.
+#[repr(C)]
 pub struct Consumer {
     /// Called at hits. False while disabled, after unregister, after a crash.
     pub alive: AtomicBool,
+    /// Hits are counted in [`Counters::hits`], not in the caller's struct: copied there when it asks. Then it has a
+    /// [`More`]. (Beside `alive` for [`super::direct`], which looks at both at once.)
+    apart: bool,
     /// No jump instead of int3.
     pub only_int3: bool,
     /// It has something to do after the instruction. Noted here: the caller's struct may be gone before a hit that has
@@ -120,15 +124,16 @@ pub struct Consumer {
     pub wants_post: bool,
     /// The signal of the handler's crash, or 0.
     crash_signal: AtomicU8,
-    /// What it does, and to whom: see [`Consumer::role`]. [`super::direct`] reads the struct of
-    /// [`Role::Handlers`] here.
+    /// What it does: see [`Consumer::role`].
     kind: Kind,
+    /// Of [`Consumer::label`]: it is what is behind.
+    pub(super) has_label: bool,
+    /// And to whom it does it. [`super::direct`] reads the struct of [`Role::Handlers`] here.
     pub(super) target: *const (),
     /// For [`super::direct`]: what calls the struct's pre_handler, one of the guarded calls; 0: there is none.
     pub call: usize,
     /// [`Consumer::more`] or, where it has just that, [`Consumer::label`].
     pub(super) behind: Behind,
-    pub(super) has_label: bool,
 }
 const _: () = assert!(size_of::<Consumer>() == 32);
 
@@ -263,6 +268,8 @@ impl Deref for More {
     }
 }
 
+const _: () = assert!(std::mem::offset_of!(Consumer, apart) == std::mem::offset_of!(Consumer, alive) + 1);
+
 // SAFETY: what is not atomic is written before the consumer is published and then only read; the
 // raw struct pointer is the caller's promise (include/uprobe.h).
 unsafe impl Sync for Consumer {}
@@ -286,6 +293,7 @@ impl Consumer {
         };
         Self {
             alive: AtomicBool::new(false),
+            apart: false,
             only_int3: false,
             wants_post: false,
             crash_signal: AtomicU8::new(0),
@@ -343,6 +351,35 @@ impl Consumer {
         });
     }
 
+    /// Lets each thread count its hits for itself, where its `more` says: it must have one. Before the first hit.
+    pub fn count_apart(&mut self) {
+        debug_assert!(self.more().is_some());
+        self.apart = true;
+    }
+
+    /// Whether it has cells that whoever frees it gives back.
+    #[must_use]
+    pub const fn has_kept_cells(&self) -> bool {
+        self.apart || self.follows_calls()
+    }
+
+    /// Counts `n` hits (wrapping) where the caller of the C API looks for them. It is alive. Signal-safe.
+    #[inline]
+    pub(super) fn count_hit(&self, thread: &ThreadState, nhit: &AtomicU64, n: u64) {
+        if !self.apart {
+            alone::add(thread, nhit, n);
+        } else if !self.follows_calls() {
+            self.counters.hits.add(thread, n);
+        }
+    }
+
+    /// Whose `nhit` does not have them, and what is counted so far.
+    #[must_use]
+    pub fn counted_apart(&self) -> Option<(*mut CUprobe, u64)> {
+        let up = self.role().up().filter(|_| self.apart)?;
+        Some((up, self.counters.hits.read()))
+    }
+
     /// Puts it on the list that [`reset_all`] walks. It must live for ever.
     pub fn keep_counts(&'static self) {
         let Some(more) = self.more() else { return };
@@ -395,7 +432,7 @@ impl Consumer {
             Role::Handlers(up) => {
                 // SAFETY: alive: the struct is registered and unchanged.
                 let (handler, nhit) = unsafe { ((*up).pre_handler, &(*up).nhit) };
-                alone::add(thread, nhit, 1);
+                self.count_hit(thread, nhit, 1);
                 match handler {
                     Some(handler) => self.call_pre(handler, up, hit, thread),
                     None => Flow::Continue,

@@ -1,8 +1,10 @@
 //! A jump to one handler of the C API, and to nothing else: without Rust.
 //!
 //! What [`super::detour`] does, for the case that a place has one consumer and that is a pre_handler. It is
-//! written for few stores, of which the processor takes one a cycle here: 18 are the registers as the handler
-//! sees them, and a hit is announced by one line ([`Run`]), to whom it may concern:
+//! written for few instructions, and for none that the processor has microcode for: the flags come from lahf and seto,
+//! not from pushfq, and which way lods goes tells the direction flag. Where that is set, the long way has them all; what
+//! else pushfq would tell no handler has to know, and nothing here changes it. A hit is announced by one line
+//! ([`Run`]), to whom it may concern:
 //!
 //! ```text
 //!   consumer = it | 1   whoever unregisters or frees it waits (then it is looked at again: is it still the
@@ -12,6 +14,9 @@
 //!   recovery, errno     of a handler that crashes
 //!   consumer = null     over
 //! ```
+//!
+//! Where each thread counts for itself (UPROBE_FLAG_PERTHREAD), it does so in its cells: those of `consumer`, behind the
+//! line.
 //!
 //! So such a hit is none that `ThreadState::depth` and `sequence` know: it reads no list. What is not so goes the
 //! long way. Vector registers are saved where the handler may touch them, which is unless it says otherwise
@@ -26,7 +31,8 @@ use crate::hit::barrier::FENCED;
 use crate::hit::blocks::{pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::clock::ERRNO_OFFSET;
-use crate::hit::consumer::Consumer;
+use crate::hit::consumer::{Consumer, More};
+use crate::hit::counters::Counters;
 use crate::hit::detour::{Detour, GO_ON, RESUME};
 use crate::hit::run::Run;
 use crate::hit::thread::{self, ThreadState};
@@ -36,6 +42,11 @@ use crate::regs::Regs;
 
 /// Bytes of the registers' image, what the call in the detour has pushed, and the red zone.
 const FRAME: u64 = size_of::<Regs>() as u64 + 8 + 128;
+
+/// Of rflags, what is always set for a program, lahf's own bit 1 aside.
+const INTERRUPTS: u64 = 1 << 9;
+/// Of rflags, what lahf and seto don't tell, and a handler does not see: nested task, alignment check, identification.
+const UNSEEN: u64 = 1 << 14 | 1 << 18 | 1 << 21;
 
 global_asm!(
     ".text",
@@ -49,19 +60,31 @@ global_asm!(
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
     ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
-    "pushfq",
-    ".cfi_adjust_cfa_offset 8",
-    "lea rsp, [rsp - 16]", // Regs::rip, Regs::rsp
-    ".cfi_adjust_cfa_offset 16",
-    push_registers!(),
+    "lea rsp, [rsp - 24]", // Regs::rip, Regs::rsp, Regs::rflags
+    ".cfi_adjust_cfa_offset 24",
+    // Neither pushes nor lea touch the flags.
+    push_registers!("lahf; seto al"),
     "mov rbx, rsp",
     ".cfi_def_cfa rbx, {frame}",
     ".cfi_remember_state",
-    "lea rax, [rsp + {frame}]",
-    "mov [rsp + {rsp}], rax",
-    "mov r12, [rsp + {image}]", // back
-    "mov r12, [r12 - 19]", // &Detour
-    "mov rax, [r12]",
+    "lea rdx, [rsp + {frame}]",
+    "mov [rsp + {rsp}], rdx",
+    "mov r8, [rsp + {image}]", // back
+    "mov r13d, eax", // as sahf wants them
+    "movzx ecx, ah",
+    "movzx edx, al",
+    "shl edx, 11",
+    "lea r15d, [rcx + rdx + {interrupts}]",
+    "mov [rsp + {rflags}], r15",
+    // Which way does this go? With the direction flag set, which C code does not expect, it would be the other one. (One
+    // step of a string instruction is the cheapest question: two cycles, where pushfq takes four.)
+    "lea rsi, [r8 - 19]",
+    "lea rdx, [r8 - 11]",
+    "lodsq", // &Detour
+    "cmp rsi, rdx",
+    "jne 9f",
+    "mov r8, rax",
+    "mov rax, [rax]",
     "mov rax, [rax]", // the place's address
     "mov [rsp + {rip}], rax",
     "mov r14, [rip + uprobe_tls_cells@GOTTPOFF]",
@@ -70,77 +93,109 @@ global_asm!(
     "jz 9f", // inside a hit, or the thread's first
     "cmp qword ptr [r14 + {consumer}], 0",
     "jne 9f", // inside a handler
-    "cmp byte ptr [rip + {fenced}], 0",
-    "jne 9f",
-    "mov r15, [r12 + {sole}]",
-    "test r15, r15",
+    "mov r10, [r8 + {sole}]",
+    "test r10, r10",
     "jz 9f",
-    "test byte ptr [rsp + {rflags} + 1], 4",
-    "jnz 9f", // the direction flag is set, which C code does not expect
-    "test bl, 7",
-    "jnz 9f", // a stack aligned to nothing
-    "and rsp, -16",
-    "mov r13, [rip + {errno_offset}]",
-    "mov r13d, fs:[r13]",
-    "mov [r14 + {errno}], r13d",
+    "test bl, 15",
+    "jnz 24f",
+    "25:",
+    "mov rax, [rip + {errno_offset}]",
+    "mov r12d, fs:[rax]",
+    "mov [r14 + {errno}], r12d",
     "mov [r14 + {recovery}], rbx",
-    "lea rax, [r15 + 1]",
+    "lea rax, [r10 + 1]",
     "mov [r14 + {consumer}], rax",
-    "cmp [r12 + {sole}], r15",
-    "jne 8f", // another consumer came, or this one went: the hit has not begun
-    "cmp byte ptr [r15 + {alive}], 0",
-    "je 5f",
-    "mov rdi, [r15 + {up}]",
+    // Where hits must fence themselves, nobody is said to be alone: before that is known, nothing is believed.
     "cmp dword ptr [rip + {phase}], {alone}",
     "jne 2f",
+    "cmp [r8 + {sole}], r10",
+    "jne 8f", // another consumer came, or this one went: the hit has not begun
+    "cmp word ptr [r10 + {alive}], 1",
+    "jne 26f",
+    "mov rdi, [r10 + {up}]",
     "inc qword ptr [rdi + {nhit}]",
     "3:",
-    "mov [r14 + {consumer}], r15",
+    "mov [r14 + {consumer}], r10",
     "mov rsi, rbx",
-    "call qword ptr [r15 + {call}]",
-    "mov r12, [rip + {errno_offset}]",
+    "call qword ptr [r10 + {call}]",
+    "mov rcx, [rip + {errno_offset}]",
     "test eax, eax",
     "jnz 7f",
-    "cmp fs:[r12], r13d",
+    "cmp fs:[rcx], r12d",
     "jne 4f",
     "5:",
     "mov qword ptr [r14 + {consumer}], 0",
-    "mov r13, [rip + uprobe_tls_thread@GOTTPOFF]",
-    "mov r13, fs:[r13]",
-    "cmp dword ptr [r13 + {pending}], 0",
+    "mov rcx, [rip + uprobe_tls_thread@GOTTPOFF]",
+    "mov rcx, fs:[rcx]",
+    "cmp dword ptr [rcx + {pending}], 0",
     "jne 6f",
     "20:",
     "mov rsp, rbx",
     ".cfi_def_cfa rsp, {frame}",
-    "mov rcx, [rsp + {rflags}]",
-    "test ch, 4",
-    "jnz 23f",
-    restore_flags!(),
+    "cmp [rsp + {rflags}], r15",
+    "jne 23f",
+    "mov eax, r13d",
+    "add al, 127",
+    "sahf",
     "21:",
     pop_registers!(),
     "lea rsp, [rsp + 24]",
     ".cfi_adjust_cfa_offset -24",
     "ret",
-    // The handler has set the direction flag. The trap flag is a debugger's.
+    // The handler has changed rflags, or nobody knows any more what they were.
     "23:",
     // LLVM restores the state, and goes on counting from where it was.
     ".cfi_restore_state",
     ".cfi_def_cfa rsp, {frame}",
     ".cfi_remember_state",
-    "and ch, 0xFE",
-    "push rcx",
+    "mov rcx, [rsp + {rflags}]",
+    "test ch, 4",
+    "jnz 27f",
+    restore_flags!(),
+    "jmp 21b",
+    // It has set the direction flag. What it can't have seen stays (alignment check, identification); the trap flag
+    // is a debugger's.
+    "27:",
+    "pushfq",
     ".cfi_adjust_cfa_offset 8",
+    "and ch, 0xFE",
+    "and qword ptr [rsp], {unseen}",
+    "or [rsp], rcx",
     "popfq",
     ".cfi_adjust_cfa_offset -8",
     "jmp 21b",
-    "2:",
+    // A stack that is aligned to 8, or to nothing.
+    "24:",
     ".cfi_restore_state",
     ".cfi_def_cfa rbx, {frame}",
     ".cfi_remember_state",
+    "test bl, 7",
+    "jnz 9f",
+    "and rsp, -16",
+    "jmp 25b",
+    "2:",
+    "cmp byte ptr [rip + {fenced}], 0",
+    "jne 8f",
+    "cmp [r8 + {sole}], r10",
+    "jne 8f",
+    "cmp word ptr [r10 + {alive}], 1",
+    "jne 26f",
+    "mov rdi, [r10 + {up}]",
     "lock inc qword ptr [rdi + {nhit}]",
     "jmp 3b",
+    // Not alive, or each thread counts for itself.
+    "26:",
+    "cmp byte ptr [r10 + {alive}], 0",
+    "je 5b",
+    "mov rax, [r10 + {behind}]", // &More
+    "mov eax, [rax + {cell}]",
+    "test eax, eax",
+    "jz 8f",
+    "mov rdi, [r10 + {up}]",
+    "inc qword ptr [r14 + 8 * rax]",
+    "jmp 3b",
     "4:",
-    "mov fs:[r12], r13d",
+    "mov fs:[rcx], r12d",
     "jmp 5b",
     "6:",
     "call uprobe_deliver",
@@ -155,28 +210,32 @@ global_asm!(
     "mov rax, [rip + uprobe_tls_thread@GOTTPOFF]",
     "mov rax, fs:[rax]",
     "mov r14, [rax + {cells}]",
-    "mov r15, [r14 + {consumer}]",
-    "and r15, -2",
-    "mov [r14 + {consumer}], r15",
-    "mov r12, [rip + {errno_offset}]",
-    "mov r13d, [r14 + {errno}]",
+    "and qword ptr [r14 + {consumer}], -2",
+    "mov rcx, [rip + {errno_offset}]",
+    "mov r12d, [r14 + {errno}]",
+    "xor r15d, r15d", // no image of rflags is that
     "xor eax, eax",
     // It has said something (eax), or crashed: Rust decides, which uses vector registers.
     "7:",
-    "mov fs:[r12], r13d",
+    "mov fs:[rcx], r12d",
+    // The kernel may be about to set all flags from the image.
+    "pushfq",
+    "pop rcx",
+    "and ecx, {kernels}",
+    "or [rbx + {rflags}], rcx",
     "mov rdi, rbx",
     "mov rsi, [rbx + {image}]",
     "mov rsi, [rsi - 19]",
-    "mov rdx, r15",
+    "mov rdx, [r14 + {consumer}]",
     "mov ecx, eax",
     save_xmm!(),
     "call {said}",
     restore_xmm!(),
     "mov r12d, eax",
     "mov qword ptr [r14 + {consumer}], 0",
-    "mov r13, [rip + uprobe_tls_thread@GOTTPOFF]",
-    "mov r13, fs:[r13]",
-    "cmp dword ptr [r13 + {pending}], 0",
+    "mov rcx, [rip + uprobe_tls_thread@GOTTPOFF]",
+    "mov rcx, fs:[rcx]",
+    "cmp dword ptr [rcx + {pending}], 0",
     "je 22f",
     "call uprobe_deliver",
     "22:",
@@ -188,16 +247,17 @@ global_asm!(
     "9:",
     "mov rsp, rbx",
     ".cfi_def_cfa rsp, {frame}",
+    "mov eax, r13d",
+    "add al, 127",
+    "sahf",
     pop_registers!(),
-    "lea rsp, [rsp + 16]",
-    ".cfi_adjust_cfa_offset -16",
-    "popfq",
-    ".cfi_adjust_cfa_offset -8",
+    "lea rsp, [rsp + 24]",
+    ".cfi_adjust_cfa_offset -24",
     "jmp uprobe_detour_common",
     ".cfi_endproc",
     ".size uprobe_detour_direct, . - uprobe_detour_direct",
     // What is called in the handler's place where it may touch vector registers: rdi = up, rsi = rbx = regs, and
-    // r14, r15 as above. Here, where that is not what costs, the registers are kept for a handler that crashes.
+    // r10, r14 as above. Here, where that is not what costs, the registers are kept for a handler that crashes.
     ".p2align 4",
     ".globl uprobe_direct_vectors",
     ".hidden uprobe_direct_vectors",
@@ -242,6 +302,9 @@ global_asm!(
     rsp = const offset_of!(Regs, rsp),
     rip = const offset_of!(Regs, rip),
     rflags = const offset_of!(Regs, rflags),
+    interrupts = const INTERRUPTS,
+    kernels = const UNSEEN,
+    unseen = const UNSEEN as i32,
     fenced = sym FENCED,
     sole = const offset_of!(Detour, sole),
     consumer = const Run::CONSUMER,
@@ -250,6 +313,8 @@ global_asm!(
     cells = const offset_of!(ThreadState, cells),
     pending = const offset_of!(ThreadState, pending),
     alive = const offset_of!(Consumer, alive),
+    behind = const offset_of!(Consumer, behind),
+    cell = const offset_of!(More, counters) + Counters::HITS_CELL,
     up = const offset_of!(Consumer, target),
     call = const offset_of!(Consumer, call),
     pre_handler = const offset_of!(CUprobe, pre_handler),

@@ -10,7 +10,7 @@ use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
 use crate::hit::trap::{Hit, displace};
-use crate::hit::{actions, asm, defer, direct, pending, process, ring, ticks, trap};
+use crate::hit::{actions, asm, defer, direct, hidden, pending, process, ring, ticks, trap};
 use crate::insn::slot::SlotPc;
 
 /// The kernel calls this for the fault signals.
@@ -21,12 +21,21 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
     process::check_fork();
     // SAFETY: the kernel's frame.
     let (synchronous, rip, code) = unsafe { ((*info).is_synchronous(), (*context).regs.rip, (*info).code) };
+    if synchronous && let Some(next) = hidden::after_settling(rip) {
+        // SAFETY: the kernel's frame.
+        unsafe { (*context).regs.rip = next };
+        return;
+    }
     // A trap whose frame found no room on the stack: the kernel raises SIGSEGV in its place, on the
     // alternate stack where the program has one. The hit is handled here as well as there, and the
     // program goes on to the overflow that is its own.
-    // SAFETY: the kernel's frame.
-    if signal == libc::SIGSEGV && code == SI_KERNEL && unsafe { trap::take_breakpoint(context) } {
-        return;
+    if signal == libc::SIGSEGV && code == SI_KERNEL {
+        // SAFETY: the kernel's frame.
+        hidden::settle(unsafe { &*context });
+        // SAFETY: the kernel's frame.
+        if unsafe { trap::take_breakpoint(context) } {
+            return;
+        }
     }
     /// A general-protection fault.
     const VECTOR_PROTECTION: u64 = 13;

@@ -8,6 +8,7 @@ use crate::regs::Regs;
 pub struct SignalContext {
     flags: u64,
     link: usize,
+    /// uc_stack: address, flags, size.
     stack: [u64; 3],
     /// gregs 0..=17: the same order as [`Regs`].
     pub regs: Regs,
@@ -25,6 +26,16 @@ pub struct SignalContext {
     reserved: [u64; 8],
     /// The mask sigreturn restores; bit n-1 is signal n.
     pub mask: u64,
+}
+
+impl SignalContext {
+    /// Bytes of the thread's alternate stack, where it has one (sigaltstack(2)).
+    #[must_use]
+    pub const fn alternate_stack_size(&self) -> Option<u64> {
+        const FLAGS: u64 = u32::MAX as u64;
+        let [_, flags, size] = self.stack;
+        if flags & FLAGS & libc::SS_DISABLE as u64 == 0 { Some(size) } else { None }
+    }
 }
 
 /// `siginfo_t`, 128 bytes.
@@ -69,13 +80,11 @@ const DISGUISED: i32 = 0x7570_0000;
 const ORIGINAL_CODE: i32 = 0xFFFF;
 
 impl SignalInfo {
-    /// Makes it one that the kernel lets a thread send to another one: it keeps the codes of kill() and
-    /// tgkill() for itself. The code goes into si_errno.
+    /// Makes it one that the kernel lets a thread send to another one (it keeps the codes of kill() and
+    /// tgkill() for itself), and that is known to be ours. The code goes into si_errno.
     pub fn disguise(&mut self) {
-        if self.code >= 0 || self.code == libc::SI_TKILL {
-            self.errno = DISGUISED | (self.code & ORIGINAL_CODE);
-            self.code = libc::SI_QUEUE;
-        }
+        self.errno = DISGUISED | (self.code & ORIGINAL_CODE);
+        self.code = libc::SI_QUEUE;
     }
 
     /// Undoes [`SignalInfo::disguise`], where it was done. Whether it was.

@@ -12,7 +12,7 @@ use crate::hit::frame::SignalInfo;
 use crate::hit::memory::SafeMemory;
 use crate::hit::thread::{self, PROTECTED_MASK, StepRecord, ThreadState};
 use crate::hit::trap::Hit;
-use crate::hit::{asm, clones, output, pending, process, restrict, seccomp};
+use crate::hit::{asm, clones, hidden, output, pending, process, restrict, seccomp};
 use crate::regs::{Memory, Reg, Regs};
 use crate::sys::{self, KernelSigaction, SIGSET_SIZE, SysResult};
 
@@ -40,7 +40,7 @@ pub fn start(on_exit: fn(), on_exec: ExecHook) {
 }
 
 /// The system calls that are gated, by number.
-pub const GATED: [i64; 17] = [
+pub const GATED: [i64; 19] = [
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
@@ -58,10 +58,20 @@ pub const GATED: [i64; 17] = [
     libc::SYS_clone,
     libc::SYS_clone3,
     libc::SYS_exit,
+    libc::SYS_tgkill,
+    libc::SYS_rt_tgsigqueueinfo,
 ];
 
 /// Gated besides, where descriptors of ours have numbers that the program could get.
-pub const GATED_FOR_DESCRIPTORS: [i64; 3] = [libc::SYS_close, libc::SYS_dup2, libc::SYS_dup3];
+pub const GATED_FOR_DESCRIPTORS: [i64; 7] = [
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_dup2,
+    libc::SYS_dup3,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+];
 
 /// An internal consumer on a `syscall` instruction.
 pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
@@ -71,6 +81,10 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
     let regs = &hit.regs;
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let number = regs.rax as i64;
+    // It is not made, but raises SIGSYS.
+    if thread::existing().is_some_and(|thread| thread.dispatch.catches(hit.point.next())) {
+        return Flow::Continue;
+    }
     // What a filter of the program's forbids, the kernel itself shall answer.
     if !matches!(number, libc::SYS_exit | libc::SYS_exit_group)
         && !seccomp::allows(number, &args.map(|arg| arg as usize))
@@ -111,7 +125,11 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
             restrict::end_here(number, args[0]);
             Flow::Continue
         }
+        libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => send(hit, number, args),
         libc::SYS_close => close(hit, args[0]),
+        libc::SYS_dup | libc::SYS_fcntl | libc::SYS_fstat => look(hit, args[0]),
+        libc::SYS_newfstatat if args[3] as i32 & libc::AT_EMPTY_PATH != 0 => look(hit, args[0]),
+        libc::SYS_newfstatat => Flow::Continue,
         libc::SYS_close_range => close_range(hit, args),
         libc::SYS_dup2 | libc::SYS_dup3 => {
             if !process::is_borrowed() && output::guarded(args[1] as i32..=args[1] as i32).is_some() {
@@ -227,6 +245,9 @@ pub(super) fn change_action(
     }
     if actions::is_protected(signal) {
         actions::believe(signal, wanted);
+        if signal == libc::SIGTRAP && wanted.handler != 0 {
+            hidden::expect();
+        }
         if wanted.handler == 1 {
             pending::discard(signal);
         }
@@ -338,6 +359,29 @@ fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
     skip(hit, Ok(taken.signal as usize))
 }
 
+/// A SIGTRAP for another thread of the process, which may be at a breakpoint.
+fn send(hit: &mut Hit<'_>, number: i64, [pid, tid, signal, info, ..]: [u64; 6]) -> Flow {
+    let is_other = signal as i32 == libc::SIGTRAP
+        && pid as i32 == process::pid()
+        && !process::is_borrowed()
+        && tid as i32 != sys::gettid();
+    let other = thread::all().find(|other| is_other && other.tid.load(Relaxed) == tid as i32);
+    let Some(other) = other else { return Flow::Continue };
+    let mut sent = SignalInfo::new();
+    if number == libc::SYS_tgkill {
+        (sent.code, sent.address) = (libc::SI_TKILL, u64::from(sys::getuid()) << 32 | pid);
+    } else {
+        // SAFETY: a siginfo is 128 plain bytes.
+        let bytes = unsafe { std::slice::from_raw_parts_mut((&raw mut sent).cast::<u8>(), 128) };
+        // The kernel says what others are wrong with.
+        if SafeMemory.read(info, bytes) != bytes.len() || sent.code >= 0 || sent.code == libc::SI_TKILL {
+            return Flow::Continue;
+        }
+    }
+    sent.signal = libc::SIGTRAP;
+    skip(hit, pending::send(other, libc::SIGTRAP, &sent))
+}
+
 /// After the wait: a signal that another thread passed on shows the program what was sent.
 fn accepted(thread: &ThreadState, _: &StepRecord, regs: &mut Regs) -> bool {
     thread.accepts.store(0, Relaxed);
@@ -349,22 +393,29 @@ fn accepted(thread: &ThreadState, _: &StepRecord, regs: &mut Regs) -> bool {
         regs.rip -= SYSCALL_LEN;
         return true;
     }
-    show_what_was_sent(regs);
+    let was_announced = show_what_was_sent(regs);
+    if was_announced && regs.rax == libc::SIGTRAP as u64 {
+        // Its announcement was seen by the trap that led here.
+        pending::forget(thread, libc::SIGTRAP);
+    }
     true
 }
 
-fn show_what_was_sent(regs: &Regs) {
+/// Whether it came from another thread by way of us, as far as can be said.
+fn show_what_was_sent(regs: &Regs) -> bool {
     let mut head = [0_u8; 16];
     if regs.rsi == 0 || (regs.rax as i64) <= 0 || SafeMemory.read(regs.rsi, &mut head) != head.len() {
-        return;
+        return regs.rsi == 0;
     }
     let word = |at: usize| i32::from_le_bytes(std::array::from_fn(|byte| head[at + byte]));
     let mut info = SignalInfo::new();
     (info.signal, info.errno, info.code) = (word(0), word(4), word(8));
-    if info.restore() {
+    let was_sent_by_us = info.restore();
+    if was_sent_by_us {
         let words = (u64::from(info.code as u32) << 32) | u64::from(info.errno as u32);
         SafeMemory.write(regs.rsi + 4, &words.to_le_bytes());
     }
+    was_sent_by_us
 }
 
 /// Descriptors of ours are not there for the program.
@@ -374,6 +425,15 @@ fn close(hit: &mut Hit<'_>, fd: u64) -> Flow {
         return Flow::Continue;
     }
     skip(hit, Err(libc::EBADF))
+}
+
+/// Nor when it looks which of its numbers are open.
+fn look(hit: &mut Hit<'_>, fd: u64) -> Flow {
+    let fd = fd as i32;
+    match output::guarded(fd..=fd) {
+        Some(_) => skip(hit, Err(libc::EBADF)),
+        None => Flow::Continue,
+    }
 }
 
 /// The same for a range: around ours.

@@ -3,12 +3,12 @@
 use std::arch::global_asm;
 use std::mem::offset_of;
 
+use crate::hit::asm;
 use crate::hit::c_structs::CUjprobe;
 use crate::hit::consumer::{Consumer, Flow, Role, guarded};
 use crate::hit::memory::SafeMemory;
 use crate::hit::thread::{self, ThreadState};
 use crate::hit::trap::Hit;
-use crate::hit::{alone, asm};
 use crate::regs::{Memory, Regs};
 
 /// Bytes of arguments on the stack that are passed on: UPROBE_JPROBE_STACK.
@@ -131,7 +131,7 @@ pub(super) fn run(
 ) -> Flow {
     // SAFETY: alive: the struct is registered and unchanged.
     let (entry, nhit) = unsafe { ((*jp).entry as u64, &(*jp).up.nhit) };
-    alone::add(thread, nhit, 1);
+    consumer.count_hit(thread, nhit, 1);
     let arguments = Arguments::at(entry, hit);
     let enter = uprobe_jprobe_enter as *const () as usize;
     let before = *hit.regs;

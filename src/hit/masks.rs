@@ -23,7 +23,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot, View};
 use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
-use crate::hit::{asm, pending, process};
+use crate::hit::{asm, dispatch, pending, process};
 use crate::insn::{MAX_INSN_LEN, SlotPc};
 use crate::regs::Memory;
 use crate::sys;
@@ -86,7 +86,13 @@ pub unsafe extern "C" fn prepare(signal: i32, context: *mut SignalContext, view:
         }
     }
     // SAFETY: the caller's promise.
+    let from = unsafe { (*context).regs.rip };
+    // SAFETY: the caller's promise.
     let viewed = unsafe { slots::enter_view(context, view) };
+    if signal == libc::SIGSYS {
+        // SAFETY: the caller's promise.
+        unsafe { dispatch::show_place(context, from) };
+    }
     if holds {
         // The kernel has blocked everything: a handler that runs upon this one sees the five in its mask.
         let mask = in_force | actions::mask_during(&actions::believed(signal), signal);

@@ -17,7 +17,7 @@ use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
 use crate::hit::{defer, masks, process};
 use crate::insn::SlotPc;
 use crate::regs::Memory;
-use crate::sys::{self, sigbit};
+use crate::sys::{self, SysResult, sigbit};
 
 /// Delivers what is pending for the thread and not blocked by `mask`, on top of `context`, as the kernel does
 /// before a system call returns: `mask` is in force, and the thread goes on with its own, which a call that
@@ -168,9 +168,15 @@ pub unsafe fn hold_back(signal: i32, info: *mut SignalInfo, context: *mut Signal
 }
 
 /// Makes a signal pending that came to this thread together with something else, to be delivered behind that.
-pub fn keep(thread: &ThreadState, signal: i32, info: &mut SignalInfo) {
-    info.restore();
-    pend(thread, signal, info);
+pub fn keep(thread: &ThreadState, info: &SignalInfo) {
+    pend(thread, info.signal, info);
+}
+
+/// It is not pending for the thread any more.
+pub fn forget(thread: &ThreadState, signal: i32) {
+    if let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) {
+        thread.pending.fetch_and(!(1 << at), AcqRel);
+    }
 }
 
 /// A blocked signal that somebody sent. To this thread: it is pending for it. To the process: the
@@ -234,14 +240,36 @@ fn forward(thread: &ThreadState, signal: i32, info: &SignalInfo) -> bool {
     let bit = sigbit(signal);
     let waiting = others(thread).filter(|other| other.accepts.fetch_and(!bit, SeqCst) & bit != 0);
     let open = others(thread).filter(|other| other.blocked_now() & bit == 0);
-    let pid = process::pid();
-    let mut info = *info;
-    info.disguise();
-    waiting.chain(open).any(|other| {
-        let tid = other.tid.load(Relaxed);
-        // SAFETY: a siginfo the kernel gave us.
-        unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const info).cast()) }.is_ok()
-    })
+    waiting.chain(open).any(|other| send(other, signal, info).is_ok())
+}
+
+/// Sends one of our five to another thread. The kernel keeps one SIGTRAP for a thread at a time, and forgets this
+/// one where an int3's is under way: so it is announced before, and whatever SIGTRAP comes looks for that.
+///
+/// # Errors
+/// errno of rt_tgsigqueueinfo(2).
+pub fn send(other: &ThreadState, signal: i32, info: &SignalInfo) -> SysResult {
+    let announces = signal == libc::SIGTRAP && other.announced.put(info);
+    let mut sent = *info;
+    sent.disguise();
+    let (pid, tid) = (process::pid(), other.tid.load(Relaxed));
+    // SAFETY: a siginfo of the kernel's form.
+    let result = unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const sent).cast()) };
+    if result.is_err() && announces {
+        let _ = other.announced.take();
+    }
+    result
+}
+
+/// What another thread has announced to the calling one, which it sees by this. Whoever comes as announced, but later,
+/// has been seen then.
+#[inline]
+pub fn take_announced() -> Option<SignalInfo> {
+    let thread = thread::existing()?;
+    if thread.announced.is_empty() || thread.tid.load(Relaxed) != sys::gettid() {
+        return None;
+    }
+    thread.announced.take()
 }
 
 /// Remembers a blocked signal; like the kernel's, one of each.
@@ -330,15 +358,14 @@ pub fn send_held_back() {
 
 /// In a fork child: nothing is pending.
 pub fn after_fork() {
-    for cell in &PROCESS_PENDING.0 {
-        cell.state.store(EMPTY, Relaxed);
-    }
+    PROCESS_PENDING.0.iter().for_each(PendingCell::clear);
 }
 
 /// Signals of the process that no thread takes.
 struct ProcessPending([PendingCell; PROTECTED.len()]);
 
-struct PendingCell {
+/// One pending signal, which any thread may put there and take. Zeros are an empty one.
+pub struct PendingCell {
     state: AtomicU32,
     info: UnsafeCell<SignalInfo>,
 }
@@ -348,7 +375,37 @@ const CHANGING: u32 = 1;
 const FULL: u32 = 2;
 
 // SAFETY: a cell is touched only by whoever set its state to CHANGING.
-unsafe impl Sync for ProcessPending {}
+unsafe impl Sync for PendingCell {}
+
+impl PendingCell {
+    /// Whether there was room.
+    fn put(&self, info: &SignalInfo) -> bool {
+        let is_ours = self.state.compare_exchange(EMPTY, CHANGING, SeqCst, Relaxed).is_ok();
+        if is_ours {
+            // SAFETY: ours while CHANGING.
+            unsafe { *self.info.get() = *info };
+            self.state.store(FULL, SeqCst);
+        }
+        is_ours
+    }
+
+    fn take(&self) -> Option<SignalInfo> {
+        self.state.compare_exchange(FULL, CHANGING, SeqCst, Relaxed).ok()?;
+        // SAFETY: ours while CHANGING.
+        let info = unsafe { *self.info.get() };
+        self.state.store(EMPTY, SeqCst);
+        Some(info)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.state.load(SeqCst) == EMPTY
+    }
+
+    /// Forgets it; no other thread may be at it.
+    pub fn clear(&self) {
+        self.state.store(EMPTY, Relaxed);
+    }
+}
 
 static PROCESS_PENDING: ProcessPending = ProcessPending(
     [const { PendingCell { state: AtomicU32::new(EMPTY), info: UnsafeCell::new(SignalInfo::new()) } };
@@ -358,22 +415,12 @@ static PROCESS_PENDING: ProcessPending = ProcessPending(
 impl ProcessPending {
     fn put(&self, signal: i32, info: &SignalInfo) {
         let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
-        let cell = &self.0[at];
-        if cell.state.compare_exchange(EMPTY, CHANGING, SeqCst, Relaxed).is_ok() {
-            // SAFETY: ours while CHANGING.
-            unsafe { *cell.info.get() = *info };
-            cell.state.store(FULL, SeqCst);
-        }
+        self.0[at].put(info);
     }
 
     fn take(&self, set: u64) -> Option<SignalInfo> {
-        self.0.iter().zip(PROTECTED).filter(|(_, signal)| set & sigbit(*signal) != 0).find_map(|(cell, _)| {
-            cell.state.compare_exchange(FULL, CHANGING, SeqCst, Relaxed).ok()?;
-            // SAFETY: ours while CHANGING.
-            let info = unsafe { *cell.info.get() };
-            cell.state.store(EMPTY, SeqCst);
-            Some(info)
-        })
+        let of_set = self.0.iter().zip(PROTECTED).filter(|(_, signal)| set & sigbit(*signal) != 0);
+        of_set.map(|(cell, _)| cell).find_map(PendingCell::take)
     }
 
     fn mask(&self) -> u64 {

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
 use crate::hit::consumer::Flow;
+use crate::hit::dispatch::{self, PR_SET_SYSCALL_USER_DISPATCH};
 use crate::hit::gates::skip;
 use crate::hit::process;
 use crate::hit::seccomp::{self, Program};
@@ -45,6 +46,8 @@ pub struct Loss {
     pub death: bool,
     /// The time stamp counter.
     pub counter: bool,
+    /// System calls of whoever is not excepted.
+    pub dispatched: bool,
 }
 
 /// Called before.
@@ -96,7 +99,7 @@ pub fn on_call(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
     Flow::Continue
 }
 
-/// prctl(PR_SET_SECCOMP).
+/// prctl(PR_SET_SECCOMP), and what else takes calls or instructions away.
 pub fn on_prctl(hit: &mut Hit<'_>, args: [u64; 6]) -> Flow {
     /// SECCOMP_MODE_STRICT, SECCOMP_MODE_FILTER.
     const STRICT: u64 = 1;
@@ -106,6 +109,10 @@ pub fn on_prctl(hit: &mut Hit<'_>, args: [u64; 6]) -> Flow {
     }
     if args[0] as i32 == libc::PR_SET_TSC && args[1] == libc::PR_TSC_SIGSEGV as u64 {
         prepare(Loss { counter: true, ..Loss::default() });
+    }
+    if args[0] as i32 == PR_SET_SYSCALL_USER_DISPATCH {
+        prepare(Loss { dispatched: true, ..Loss::default() });
+        return dispatch::on_prctl(hit, args);
     }
     if args[0] as i32 != libc::PR_SET_SECCOMP {
         return Flow::Continue;
@@ -129,6 +136,7 @@ fn filter(hit: &mut Hit<'_>, program: Program, flags: u64) -> Flow {
         death: !may(libc::SYS_rt_sigaction, [libc::SIGTERM as usize, 8, 0, sys::SIGSET_SIZE, 0, 0]),
         // The kernel takes it away with everything else.
         counter: matches!(program, Program::Strict),
+        dispatched: false,
     };
     let is_for_all = flags & TSYNC != 0;
     let makes_threads = [libc::SYS_clone, libc::SYS_clone3].iter().any(|number| may(*number, [0; 6]));

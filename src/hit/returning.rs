@@ -9,7 +9,7 @@ use crate::hit::shadow::ReturnInstance;
 use crate::hit::thread::ThreadState;
 use crate::hit::ticks::ticks_to_ns;
 use crate::hit::trap::Hit;
-use crate::hit::{alone, clock, pool, returns};
+use crate::hit::{clock, pool, returns};
 
 /// Bytes before the user's own in an instance.
 const HEAD: usize = size_of::<CUretprobeInstance>();
@@ -51,7 +51,7 @@ impl Consumer {
             && self.alive.load(Acquire)
         {
             // SAFETY: alive: the struct is registered.
-            alone::add(thread, unsafe { &(*up).nhit }, 1_u64.wrapping_neg());
+            self.count_hit(thread, unsafe { &(*up).nhit }, 1_u64.wrapping_neg());
         }
         self.counters.hits.take_back(thread);
     }
@@ -279,5 +279,5 @@ pub(super) fn follow_for_handlers(
     }
     consumer.counters.hits.add(thread, 1);
     // SAFETY: as above.
-    alone::add(thread, unsafe { &(*rp).up.nhit }, 1);
+    consumer.count_hit(thread, unsafe { &(*rp).up.nhit }, 1);
 }

@@ -9,8 +9,10 @@ use std::sync::atomic::{
 use crate::hit::cells::Cells;
 use crate::hit::consumer::Consumer;
 use crate::hit::defer::{self, Aside};
+use crate::hit::dispatch::Dispatch;
 use crate::hit::frame::SignalInfo;
 use crate::hit::listeners::{ConsumerList, Listeners};
+use crate::hit::pending::PendingCell;
 use crate::hit::protocol::grace;
 use crate::hit::ring::Cursor;
 use crate::hit::run::Run;
@@ -156,14 +158,20 @@ pub struct ThreadState {
     pub steps: [StepRecord; STEPS],
     /// The siginfo of the pending ones.
     pub pending_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
+    /// A SIGTRAP that another thread is sending. Written by that one (see `pending::send`).
+    pub announced: PendingCell,
     /// Other signals that wait for the end of a hit.
     pub aside: Aside,
+    /// The kernel's vector of its last exception is that of an int3 only where nobody has seen it (see `hidden`).
+    pub is_settled: AtomicBool,
     /// rip and rsp with which the thread went on after it last had an instruction emulated.
     resumed: [AtomicU64; 2],
     /// The last fault in [`asm::uprobe_safe_copy`].
     pub copy_fault: UnsafeCell<CopyFault>,
     /// The seccomp filters the thread has, newest first (see [`seccomp`]).
     pub filters: AtomicPtr<Filter>,
+    /// Which of its system calls are caught.
+    pub dispatch: Dispatch,
     /// The thread's name.
     pub comm: UnsafeCell<[u8; 16]>,
     /// The event being made.
@@ -322,7 +330,9 @@ pub fn after_fork() {
         if std::ptr::eq(state, mine) {
             state.tid.store(sys::gettid(), Relaxed);
             state.comm_known.store(false, Relaxed);
+            state.dispatch.clear();
             state.pending.fetch_and(defer::ASIDE, Relaxed);
+            state.announced.clear();
             defer::after_fork(state);
         } else {
             state.reset();
@@ -342,14 +352,17 @@ impl ThreadState {
         self.library.store(0, Relaxed);
         self.is_shared.store(false, Relaxed);
         self.counting.store(false, Relaxed);
+        self.is_settled.store(false, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
         self.accepts.store(0, Relaxed);
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
+        self.announced.clear();
         self.aside.clear();
         self.comm_known.store(false, Relaxed);
         self.filters.store(seccomp::inherited(), Release);
+        self.dispatch.clear();
         self.cursor.rename();
         self.stack.reset();
         for step in &self.steps {

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering::*;
 use crate::fetch::HitInput;
 use crate::hit::consumer::{Flow, Role};
 use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_BREAKPOINT};
+use crate::hit::hidden::Evidence;
 use crate::hit::listeners::Listeners;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::returns::{self, Following};
 use crate::hit::thread::{AfterCall, PROTECTED_MASK, ThreadState};
-use crate::hit::{actions, asm, defer, detour, fault, pending, point, process, slots, thread};
+use crate::hit::{actions, asm, defer, detour, fault, hidden, pending, point, process, slots, thread};
 use crate::insn::{SlotKind, Way};
 use crate::regs::{Memory, Reg, Regs};
 
@@ -86,44 +87,94 @@ impl<'a> Hit<'a> {
 /// As for any SA_SIGINFO handler.
 pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     process::check_fork();
-    // SAFETY: the kernel's frame.
-    let (code, rip) = unsafe { ((*info).code, (*context).regs.rip) };
-    if code == SI_KERNEL {
-        // SAFETY: the kernel's frame.
-        if unsafe { take_breakpoint(context) } {
-            return;
-        }
-        // SAFETY: the kernel's frame.
-        let trap_number = unsafe { (*context).trap_number };
-        let at = rip.wrapping_sub(1);
-        if trap_number == VECTOR_BREAKPOINT && is_not_breakpoint(at) && !is_two_byte_breakpoint(at) {
-            // Disarmed between the trap and here: the instruction is whole again.
-            // SAFETY: the kernel's frame.
-            unsafe { (*context).regs.rip = at };
-            return;
-        }
-    }
-    // The kernel keeps one SIGTRAP for a thread at a time: where somebody has sent one in the moment before, that is
-    // all that is told of the int3.
-    if code < 0
-        // SAFETY: the kernel's frame, and nobody else touches it.
-        && is_hidden_breakpoint(unsafe { &*context })
-        && let Some(thread) = thread::current()
-    {
-        // SAFETY: the kernel's frame and information.
-        unsafe {
-            pending::keep(thread, signal, &mut *info);
-            take_breakpoint(context);
-            pending::end_hit(thread, context);
-        }
-        return;
+    // SAFETY: the kernel's arguments.
+    let (info, trapped) = unsafe { (&mut *info, hidden::trapped(context)) };
+    // SAFETY: the kernel's frame, and nobody else touches it.
+    let evidence = hidden::settle(unsafe { &*trapped });
+    let (was_announced, announced) = (info.restore(), pending::take_announced());
+    // Not this one: its own was lost to this, or is still to come.
+    let thread = thread::existing().filter(|_| announced.is_some() && !was_announced);
+    if let (Some(thread), Some(announced)) = (thread, &announced) {
+        pending::keep(thread, announced);
     }
     // SAFETY: the kernel's frame and arguments, passed on.
+    unsafe {
+        if info.code == SI_KERNEL {
+            if !take_breakpoint(trapped) && !has_gone(trapped) {
+                give(signal, info, context);
+            }
+        } else {
+            // It came with an earlier trap.
+            let is_seen = was_announced && announced.is_none();
+            if !take_hidden(info, is_seen, trapped, evidence) && !is_seen {
+                give(signal, info, context);
+            }
+        }
+        if let Some(thread) = thread {
+            pending::end_hit(thread, trapped);
+        }
+    }
+}
+
+/// A SIGTRAP that is the program's.
+///
+/// # Safety
+/// As [`on_trap`].
+unsafe fn give(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    // SAFETY: the caller's promise.
     unsafe {
         if !pending::hold_back(signal, info, context) {
             actions::deliver(signal, info, context);
         }
     }
+}
+
+/// Whether the int3 was disarmed between the trap and here: the instruction is whole again, and executed.
+///
+/// # Safety
+/// As [`take_breakpoint`].
+unsafe fn has_gone(context: *mut SignalContext) -> bool {
+    // SAFETY: the caller's promise.
+    let (trap_number, rip) = unsafe { ((*context).trap_number, &mut (*context).regs.rip) };
+    let at = rip.wrapping_sub(1);
+    let gone = trap_number == VECTOR_BREAKPOINT && is_not_breakpoint(at) && !is_two_byte_breakpoint(at);
+    if gone {
+        *rip = at;
+    }
+    gone
+}
+
+/// Handles an int3 of ours that `info`, which somebody sent, has hidden; that follows, unless it was seen before.
+/// Whether there is one.
+///
+/// # Safety
+/// `context` is the frame of the code that SIGTRAP came to.
+unsafe fn take_hidden(
+    info: &SignalInfo,
+    is_seen: bool,
+    context: *mut SignalContext,
+    evidence: Evidence,
+) -> bool {
+    if info.code <= 0 {
+        hidden::expect();
+    }
+    // SAFETY: the caller's promise; nobody else touches the frame.
+    if !hidden::is_hidden(unsafe { &*context }, evidence) {
+        return false;
+    }
+    let Some(thread) = thread::current() else { return false };
+    if !is_seen {
+        pending::keep(thread, info);
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !take_breakpoint(context) {
+            // An instruction inside a jump that has gone.
+            (*context).regs.rip -= 1;
+        }
+        pending::end_hit(thread, context);
+    }
+    true
 }
 
 /// Handles an int3 of ours: a probe's, the one behind a stepped instruction, or the one that ends a hit
@@ -169,38 +220,9 @@ pub unsafe fn take_breakpoint(context: *mut SignalContext) -> bool {
 }
 
 /// Whether the byte at `at` can be read and is no int3 any more.
-fn is_not_breakpoint(at: u64) -> bool {
+pub fn is_not_breakpoint(at: u64) -> bool {
     let mut byte = [0];
     SafeMemory.read(at, &mut byte) == 1 && byte[0] != 0xCC
-}
-
-/// Whether a thread that got a SIGTRAP from somebody has run into an int3 of ours, too: it is behind one, where
-/// nothing else leads to.
-fn is_hidden_breakpoint(context: &SignalContext) -> bool {
-    let rip = context.regs.rip;
-    if context.trap_number != VECTOR_BREAKPOINT || detour::inner(rip).is_some() {
-        return false;
-    }
-    let at = rip.wrapping_sub(1);
-    match point::lookup(at).filter(|found| found.armed.load(Acquire)) {
-        // Behind an instruction of one byte that was emulated before, the thread may be as well.
-        Some(found) if found.insn.len == 1 => {
-            !is_not_breakpoint(at)
-                && !thread::existing().is_some_and(|thread| thread.has_resumed_at(&context.regs))
-        }
-        Some(_) => !is_not_breakpoint(at),
-        None => {
-            rip == asm::deliver_site()
-                || detour::is_resume_site(rip)
-                || detour::inner(at).is_some()
-                || slots::owner(at).is_some_and(|found| at >= found.slot() + STEP_OFFSET && is_breakpoint(at))
-        }
-    }
-}
-
-fn is_breakpoint(at: u64) -> bool {
-    let mut byte = [0];
-    SafeMemory.read(at, &mut byte) == 1 && byte[0] == 0xCC
 }
 
 /// Whether `at` is the end of the program's own `int 3` of two bytes, and never was a place of ours.

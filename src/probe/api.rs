@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::elf::{ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::c_structs::{CUprobe, FLAG_DISABLED, FLAG_INT3, FLAG_NOVEC};
+use crate::hit::c_structs::{CUprobe, FLAG_DISABLED, FLAG_INT3, FLAG_NOVEC, FLAG_PERTHREAD};
 use crate::hit::consumer::Role;
 use crate::probe::denied;
 
@@ -47,6 +47,13 @@ impl ApiProbe {
     pub fn spares_vectors(&self) -> bool {
         // SAFETY: registered: the struct is there.
         self.up().is_some_and(|up| unsafe { (*up).flags.load(Relaxed) } & FLAG_NOVEC != 0)
+    }
+
+    /// Whether each thread counts its hits for itself.
+    #[must_use]
+    pub fn counts_apart(&self) -> bool {
+        // SAFETY: registered: the struct is there.
+        self.up().is_some_and(|up| unsafe { (*up).flags.load(Relaxed) } & FLAG_PERTHREAD != 0)
     }
 
     /// Whether it is on as soon as it is registered.

@@ -7,7 +7,10 @@ use crate::addr::RuntimeAddr;
 use crate::code::{Neighbourhood, Patch};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
-use crate::hit::c_structs::{FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING};
+use crate::hit::actions;
+use crate::hit::c_structs::{
+    FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING, FLAG_PERTHREAD,
+};
 use crate::hit::consumer::{Consumer, Role};
 use crate::hit::detour::JUMP_LEN;
 use crate::hit::listeners::{ConsumerList, ListenerCell};
@@ -15,6 +18,7 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::slots;
 use crate::insn::{self, Way};
+use crate::probe::denied::is_go;
 use crate::probe::instance::{Instance, Maker};
 use crate::probe::modules::Module;
 use crate::probe::registry::Registry;
@@ -64,6 +68,9 @@ impl Registry {
                 file: original[..len].to_vec(),
                 memory: memory[..len].to_vec(),
             });
+        }
+        if is_go(file) {
+            actions::use_alternate_stacks();
         }
         self.make_point(displaced, module)
     }
@@ -300,7 +307,7 @@ impl Registry {
 pub(super) fn publish_address(instance: &Instance) {
     let Some(up) = instance.consumer().role().up() else { return };
     // SAFETY: registered: the struct is there.
-    let mut flags = unsafe { (*up).flags.load(Relaxed) } & (FLAG_INT3 | FLAG_NOVEC);
+    let mut flags = unsafe { (*up).flags.load(Relaxed) } & (FLAG_INT3 | FLAG_NOVEC | FLAG_PERTHREAD);
     if instance.consumer().crash_signal() != 0 {
         flags |= FLAG_DISABLED | FLAG_GONE;
     }

@@ -87,7 +87,7 @@ pub fn of_spec(
     Ok(consumer)
 }
 
-/// For a struct of the C API, or a replacement. `cells` gives those of a return probe.
+/// For a struct of the C API, or a replacement. `cells` gives those of a return probe, and of one that counts in them.
 ///
 /// # Errors
 /// Why it can't be at this place.
@@ -103,15 +103,22 @@ pub fn of_api(
     label.into_iter().for_each(|label| consumer.set_label(label));
     consumer.only_int3 = api.wants_int3();
     consumer.note_handlers(!api.spares_vectors());
+    let is_return = matches!(api, ApiProbe::Return(_));
+    if !is_return && !api.counts_apart() {
+        return Ok(consumer);
+    }
+    let mut more = More::new("");
     if let ApiProbe::Return(up) = api {
         // SAFETY: registered: the struct is there.
         let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };
         let mut special = Special::new();
         prepare_return(&mut special, maxactive.max(0) as u32, file, resolved)?;
-        let mut more = More::new("");
-        more.counters.use_return_cells(cells());
         more.special = Some(Box::new(special));
-        consumer.set_more(Box::new(more));
+    }
+    more.counters.use_return_cells(cells());
+    consumer.set_more(Box::new(more));
+    if api.counts_apart() {
+        consumer.count_apart();
     }
     Ok(consumer)
 }

@@ -284,8 +284,14 @@ fn on_service_stack<R>(work: impl FnOnce() -> R) -> Option<R> {
 
 fn enter(top: usize, mut work: &mut dyn FnMut()) {
     extern "C-unwind" fn run(work: *mut &mut dyn FnMut(), _: usize, _: usize) {
+        // The kernel tells by rsp whether a thread is on its alternate stack. If it came here from there, the
+        // frame of a fault would be put at that stack's top, over the frames of those who called us.
+        let taken = sys::disable_alternate_stack();
         // SAFETY: the pointer made just below, alive until the call returns.
         unsafe { (*work)() };
+        if let Some(stack) = taken {
+            sys::set_alternate_stack(&stack);
+        }
     }
     let work: *mut &mut dyn FnMut() = &raw mut work;
     // SAFETY: the stack is ours while the lock is held, and `run` has the signature that is called.

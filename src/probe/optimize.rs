@@ -31,11 +31,11 @@ use crate::hit::quick::Quick;
 use crate::hit::quick_log::QuickLog;
 use crate::hit::{quick, vectors};
 use crate::insn::{
-    CODE_CAPACITY, Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, WindowRefusal,
-    flags_are_dead, relocate,
+    CODE_CAPACITY, Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, flags_are_dead, relocate,
 };
 use crate::probe::action::{compiled_action, filters_compiled, only_consumer};
 use crate::probe::commit::{has_listener, read_text};
+use crate::probe::denied::is_go;
 use crate::probe::registry::{Registry, parsed};
 use crate::regs::Memory;
 use crate::sys;
@@ -237,7 +237,7 @@ impl Registry {
             return Err(NotOptimized::NoBarriers);
         }
         let text = read_text(point.at, WINDOW_TEXT);
-        let (window, is_entry) = self.plan(point.at, &text, planner).map_err(NotOptimized::Window)?;
+        let (window, is_entry) = self.plan(point.at, &text, planner)?;
         for inside in 1..window.displaced_len() as u64 {
             let other = point::lookup(point.at + inside).filter(|other| other.armed.load(Relaxed));
             if let Some(other) = other {
@@ -318,12 +318,15 @@ impl Registry {
 
     /// The window at `at`, from the program's own bytes and what its file says of the surroundings; and whether
     /// a function begins there.
-    fn plan(&mut self, at: u64, text: &[u8], planner: &mut Planner) -> Result<(Window, bool), WindowRefusal> {
+    fn plan(&mut self, at: u64, text: &[u8], planner: &mut Planner) -> Result<(Window, bool), NotOptimized> {
         let found = self.modules.iter().find(|module| module.contains(RuntimeAddr(at)));
         let found = found.map(|module| (module.bias, parsed(&mut self.files, module)));
         let Some((bias, Ok(file))) = found else {
-            return Ok((planner.plan(text, at, None)?, false));
+            return Ok((planner.plan(text, at, None).map_err(NotOptimized::Window)?, false));
         };
+        if is_go(&file) {
+            return Err(NotOptimized::SmallStack);
+        }
         let extent = Extent::at(&file, RuntimeAddr(at).link(bias));
         let surroundings = extent.map(|extent| Surroundings {
             function: extent.start.at(bias).0,
@@ -331,7 +334,8 @@ impl Registry {
             code_len: extent.code_len,
             room: extent.room,
         });
-        Ok((planner.plan(text, at, surroundings.as_ref())?, extent.is_some_and(|extent| extent.is_entry)))
+        let window = planner.plan(text, at, surroundings.as_ref()).map_err(NotOptimized::Window)?;
+        Ok((window, extent.is_some_and(|extent| extent.is_entry)))
     }
 }
 

@@ -318,6 +318,22 @@ impl Registry {
         }
     }
 
+    /// Writes `nhit` of the structs whose hits the threads count each for itself. Of each struct all consumers are
+    /// among `consumers`.
+    pub fn sync(consumers: &[*const Consumer]) {
+        let mut counts = FixedHashMap::default();
+        for consumer in consumers {
+            // SAFETY: not freed: whoever frees one needs the lock, too.
+            if let Some((up, count)) = unsafe { &**consumer }.counted_apart() {
+                *counts.entry(up).or_insert(0_u64) += count;
+            }
+        }
+        for (up, count) in counts {
+            // SAFETY: the caller's struct: it is registered, or being unregistered.
+            unsafe { (*up).nhit.store(count, Release) };
+        }
+    }
+
     /// Switches a request on or off. Its counts stay.
     pub fn enable(&mut self, request: usize, on: bool) {
         let Some(Some(found)) = self.requests.get(request) else { return };

@@ -43,7 +43,7 @@ impl Retirement {
         self.retired.push(Retired { list, consumer, hits: None, has_calls });
     }
 
-    /// Cells for a return probe of the C API; 0: none are left.
+    /// Cells for a probe of the C API; 0: none are left.
     pub fn take_cells(&mut self) -> u32 {
         self.cells.pop().unwrap_or_else(|| cells::take_kept(Counters::RETURN_CELLS))
     }
@@ -118,7 +118,7 @@ impl Retirement {
                     drop(Box::from_raw(retired.list));
                 }
                 if !retired.consumer.is_null() {
-                    if (*retired.consumer).follows_calls() {
+                    if (*retired.consumer).has_kept_cells() {
                         cells.extend((&*retired.consumer).counters.free_return_cells());
                     }
                     drop(Box::from_raw(retired.consumer));

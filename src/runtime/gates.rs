@@ -1,8 +1,8 @@
-//! Finding the system-call sites of libc that must be gated (see `hit::gates`).
+//! Finding the system-call sites of libc, and of programs that make their own, that must be gated (see `hit::gates`).
 //!
 //! A site is `mov eax, NUMBER` and then `syscall` with nothing but plain instructions between, at
 //! instruction boundaries of a known function; or `mov eax, REGISTER` in place of the first, where the
-//! function puts a number of ours into that register. 2.36 has 38 of them; what they do is decided at the
+//! function puts a number of ours into that register. 2.36 has some ninety of them; what they do is decided at the
 //! hit by the number that is in rax then, so a wrong find would do no harm.
 
 use std::path::Path;
@@ -14,6 +14,7 @@ use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
 use crate::hit::output;
 use crate::hit::restrict::RESTRICTING;
 use crate::insn;
+use crate::probe::denied::is_go;
 use crate::probe::{Module, Registry};
 use crate::runtime::messages::{Level, say};
 
@@ -23,6 +24,9 @@ const MOST_BETWEEN: usize = 8;
 const MOV_EAX: u8 = 0xB8;
 /// `syscall`.
 const SYSCALL: [u8; 2] = [0x0F, 0x05];
+
+/// In place of a number: whatever is called.
+const ANY_CALL: i64 = -1;
 
 /// What to gate, found once.
 #[derive(Debug, Default)]
@@ -74,6 +78,7 @@ pub fn find(registry: &mut Registry) -> Gates {
             gates.others.push((at, number));
         }
     }
+    gates.others.extend(sites_of_program(registry));
     gates.others.extend(ends.into_iter().map(|at| (at, libc::SYS_exit)));
     let of_threads = gates.others.iter().filter(|(_, number)| *number == libc::SYS_exit).map(|(at, _)| *at);
     gates.ends.extend(of_threads.chain(gates.exit));
@@ -84,6 +89,52 @@ pub fn find(registry: &mut Registry) -> Gates {
         say(Level::Warn, "libc's rt_sigprocmask was not found: a program that blocks SIGTRAP will die");
     }
     gates
+}
+
+/// Those of a program that makes its own system calls, as Go's and Free Pascal's do: by what is done with the
+/// result, which no other code looks like. A stripped program has no functions that tell more. One number
+/// is certain, or all are looked at as they are called; but not Go's, which makes all of its calls in one place.
+fn sites_of_program(registry: &mut Registry) -> Vec<(u64, i64)> {
+    /// syscall; cmp rax, -4095, or -4096.
+    const CHECKED: [[u8; 8]; 2] =
+        [[0x0F, 0x05, 0x48, 0x3D, 0x01, 0xF0, 0xFF, 0xFF], [0x0F, 0x05, 0x48, 0x3D, 0x00, 0xF0, 0xFF, 0xFF]];
+    let program = registry.modules[0].clone();
+    let Ok(file) = registry.file(&program) else { return Vec::new() };
+    let is_go = is_go(&file);
+    let mut found = Vec::new();
+    for segment in file.load_segments().iter().filter(|segment| segment.executable) {
+        let text = file.bytes_at(segment.link, segment.file_size as usize);
+        for at in CHECKED.iter().flat_map(|checked| memchr::memmem::find_iter(text, checked)) {
+            let site = segment.link.add(at as u64).at(program.bias).0;
+            match constant_before(text, at) {
+                Some(number) if is_of_program(number, is_go) => found.push((site, number)),
+                None if !is_go => found.push((site, ANY_CALL)),
+                _ => {}
+            }
+        }
+    }
+    for end in sites(&program, &file, &[libc::SYS_exit_group]) {
+        if !found.iter().any(|(site, _)| *site == end.0) {
+            found.push(end);
+        }
+    }
+    found
+}
+
+fn is_of_program(number: i64, is_go: bool) -> bool {
+    match number {
+        libc::SYS_rt_sigaction | libc::SYS_rt_sigprocmask => true,
+        _ => !is_go && (GATED.contains(&number) || RESTRICTING.contains(&number)),
+    }
+}
+
+/// The number that is certainly in eax at the `syscall` at `text[at..]`.
+fn constant_before(text: &[u8], at: usize) -> Option<i64> {
+    const WINDOW: usize = 64;
+    let candidates = (at.saturating_sub(WINDOW)..at.saturating_sub(4)).rev();
+    let mov = candidates.filter(|mov| text[*mov] == MOV_EAX).find(|mov| leads_to(text, *mov, at))?;
+    let number = text.get(mov + 1..mov + 5)?.try_into().ok()?;
+    Some(i64::from(u32::from_le_bytes(number)))
 }
 
 /// Arms the sites that only block: from here on no thread newly blocks our signals there, and one that

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::config::{Action, SummaryFormat};
 use crate::hit::restrict::Loss;
-use crate::hit::{actions, output, process, thread, ticks};
+use crate::hit::{actions, dispatch, output, process, thread, ticks};
 use crate::probe::{Instance, Maker, Registry, lock};
 use crate::runtime::files;
 use crate::runtime::messages::{Level, say};
@@ -50,8 +50,13 @@ pub fn before_loss(loss: Loss) {
         if loss.breakpoints || loss.death {
             actions::give_back_defaults(loss.breakpoints);
         }
-        if let (true, Some(own)) = (loss.counter, registry.modules.iter().find(|module| module.is_own)) {
-            ticks::lose_counter(own.low, own.high);
+        if let Some(own) = registry.modules.iter().find(|module| module.is_own) {
+            if loss.counter {
+                ticks::lose_counter(own.low, own.high);
+            }
+            if loss.dispatched {
+                dispatch::note_own(own.low, own.high);
+            }
         }
     });
     if let Err(busy) = done {

@@ -91,6 +91,13 @@ pub fn getpid() -> i32 {
     }
 }
 
+/// getuid(2). Where a filter forbids it, 0.
+#[must_use]
+pub fn getuid() -> u32 {
+    // SAFETY: no arguments.
+    unsafe { syscall3(libc::SYS_getuid, 0, 0, 0) }.map_or(0, |uid| uid as u32)
+}
+
 /// gettid(2). Where a filter forbids it, what libc knows.
 #[must_use]
 pub fn gettid() -> i32 {
@@ -328,6 +335,38 @@ pub unsafe fn sigaction(signal: i32, new: Option<&KernelSigaction>) -> Result<Ke
         )
     }?;
     Ok(old)
+}
+
+const NO_STACK: libc::stack_t =
+    libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+
+/// The thread's alternate signal stack, and whether it is on it. sigaltstack(2).
+///
+/// # Errors
+/// errno.
+pub fn alternate_stack() -> Result<libc::stack_t, i32> {
+    let mut stack = NO_STACK;
+    // SAFETY: the kernel writes one stack_t.
+    unsafe { syscall3(libc::SYS_sigaltstack, 0, &raw mut stack as usize, 0) }?;
+    Ok(stack)
+}
+
+/// Sets it to what it was before. The thread must not be on it.
+pub fn set_alternate_stack(stack: &libc::stack_t) {
+    // SAFETY: what the program itself gave to the kernel, or nothing.
+    let _ = unsafe { syscall3(libc::SYS_sigaltstack, std::ptr::from_ref(stack) as usize, 0, 0) };
+}
+
+/// Leaves the thread without one; what it was, where there was one.
+#[must_use]
+pub fn disable_alternate_stack() -> Option<libc::stack_t> {
+    let mut old = NO_STACK;
+    // SAFETY: both have the kernel's size.
+    let done = unsafe {
+        let new = std::ptr::from_ref(&NO_STACK) as usize;
+        syscall3(libc::SYS_sigaltstack, new, &raw mut old as usize, 0)
+    };
+    done.ok().filter(|_| old.ss_flags & libc::SS_DISABLE == 0).map(|_| old)
 }
 
 /// Replaces the thread's signal mask; returns the old one.

@@ -10,6 +10,9 @@ use super::file::Fd;
 
 /// Room asked for above the soft limit.
 const ABOVE: u64 = 64;
+/// Not below this number, the usual limit, where there is room: files that a process was given, or opened before it
+/// lowered its own limit, may have numbers above that.
+const LOWEST: u64 = 1024;
 
 fn limits(new: Option<[u64; 2]>) -> Option<[u64; 2]> {
     let mut old = [0_u64; 2];
@@ -28,15 +31,16 @@ fn limits(new: Option<[u64; 2]>) -> Option<[u64; 2]> {
     Some(old)
 }
 
-/// Runs `work`, which gets the soft limit, while a few numbers above it may be used; `None` where the
-/// limit can't be raised (the hard one too, where we may; both are put back).
+/// Runs `work`, which gets the first of a few numbers at or above the soft limit, while those may be used; `None` where
+/// the limit can't be raised (the hard one too, where we may; both are put back).
 pub fn with_more_descriptors<R>(work: impl FnOnce(u64) -> R) -> Option<R> {
     let [soft, hard] = limits(None)?;
     if soft >= i32::MAX as u64 - ABOVE {
         return None;
     }
-    limits(Some([soft + ABOVE, hard.max(soft + ABOVE)]))?;
-    let result = work(soft);
+    let raised = |first: u64| limits(Some([first + ABOVE, hard.max(first + ABOVE)])).map(|_| first);
+    let first = raised(soft.max(LOWEST)).or_else(|| raised(soft))?;
+    let result = work(first);
     limits(Some([soft, hard]));
     Some(result)
 }
@@ -53,7 +57,7 @@ pub fn descriptors_are_scarce() -> bool {
 #[must_use]
 pub fn move_out_of_reach(fd: Fd) -> (Fd, bool) {
     let Some([soft, _]) = limits(None) else { return (fd, false) };
-    if let Some(Ok(moved)) = with_more_descriptors(|soft| Fd::duplicate(fd.raw(), soft as i32)) {
+    if let Some(Ok(moved)) = with_more_descriptors(|first| Fd::duplicate(fd.raw(), first as i32)) {
         return (moved, true);
     }
     for from in [soft.saturating_sub(ABOVE).min(0xF_0000) as i32, 900, 200] {

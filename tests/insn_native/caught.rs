@@ -14,7 +14,13 @@ pub struct Fault {
     pub rip: u64,
 }
 
-const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
+impl Fault {
+    /// Code that is still running after a fifth of a second of the processor's time.
+    pub const ENDLESS: i32 = libc::SIGVTALRM;
+}
+
+const SIGNALS: [i32; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, Fault::ENDLESS];
 
 static IS_RUNNING: AtomicBool = AtomicBool::new(false);
 static SIGNAL: AtomicI32 = AtomicI32::new(0);
@@ -39,7 +45,9 @@ impl Native {
         // SAFETY: both sets are ours.
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before) };
         IS_RUNNING.store(true, SeqCst);
+        limit(200_000);
         let mut after = self.run(start, state);
+        limit(0);
         IS_RUNNING.store(false, SeqCst);
         // SAFETY: as above.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
@@ -63,6 +71,15 @@ fn full_set() -> libc::sigset_t {
         });
         set
     }
+}
+
+/// [`Fault::ENDLESS`] after so many microseconds; 0: no more.
+fn limit(microseconds: i64) {
+    let none = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    let timer =
+        libc::itimerval { it_interval: none, it_value: libc::timeval { tv_sec: 0, tv_usec: microseconds } };
+    // SAFETY: the value is ours.
+    unsafe { libc::setitimer(libc::ITIMER_VIRTUAL, &timer, std::ptr::null_mut()) };
 }
 
 fn install() {
@@ -90,6 +107,9 @@ extern "C" fn on_fault(signal: i32, _: *mut libc::siginfo_t, context: *mut libc:
         RIP.store(*rip as u64, SeqCst);
         SIGNAL.store(signal, SeqCst);
         *rip = insn_native_exit as *const () as i64;
+        return;
+    }
+    if signal == Fault::ENDLESS {
         return;
     }
     // Not ours: as it was, and again.

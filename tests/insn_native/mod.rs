@@ -247,7 +247,13 @@ impl State {
         state
     }
 
-    /// Writes a word into the state's memory.
+    /// A word of the state's memory.
+    pub fn peek(&self, at: u64) -> u64 {
+        let offset = (at - MEMORY_AT) as usize;
+        self.memory[offset..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+    }
+
+    /// Writes one.
     pub fn poke(&mut self, at: u64, word: u64) {
         let offset = (at - MEMORY_AT) as usize;
         self.memory[offset..offset + 8].copy_from_slice(&word.to_le_bytes());

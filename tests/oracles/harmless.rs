@@ -193,7 +193,7 @@ impl Run {
                 let is_near = matches!(insn.op0_kind(), OpKind::NearBranch64);
                 // Forwards, or to where there are traps only.
                 is_near
-                    && (to > insn.ip() || to < CODE_AT + 0x800)
+                    && (to >= insn.next_ip() || to < CODE_AT + 0x800)
                     && (CODE_AT..CODE_AT + 0x17f0).contains(&to)
             }
             FlowControl::IndirectBranch | FlowControl::IndirectCall => match insn.op0_kind() {

@@ -39,7 +39,7 @@ int main(void)
 	if (uprobe_instance_data(&ri) != (void *)ri.data)
 		return 1;
 	ujprobe_return();
-	return register_uprobe(&probe) || unregister_uprobe(&probe) || register_uretprobe(&rp) ||
+	return register_uprobe(&probe) || uprobe_sync(&probe) || unregister_uprobe(&probe) || register_uretprobe(&rp) ||
 	       unregister_uretprobe(&rp) || register_ujprobe(&jp) || unregister_ujprobe(&jp) ||
 	       uprobe_replace(NULL, "main", jp.entry, (void **)&original) ||
 	       uprobe_replace(NULL, "main", NULL, NULL);

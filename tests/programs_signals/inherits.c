@@ -219,8 +219,6 @@ static void *sender(void *unused)
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	for (int i = 0; sending; i++) {
 		int signo = i % 6 < 5 ? five[i % 6] : SIGUSR1;
-		if (signo == SIGTRAP && getenv("SPARE_SIGTRAP"))
-			signo = SIGUSR1;
 		int before = __atomic_load_n(&count[signo], __ATOMIC_SEQ_CST);
 		pthread_kill(main_thread, signo);
 		sent[signo]++;

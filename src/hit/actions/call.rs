@@ -40,14 +40,14 @@ impl HandlerCall {
             thread.set_mask(self.during);
         }
         sys::set_signal_mask(self.during & !PROTECTED_MASK);
-        let alternate = if self.on_alternate { alternate_stack() } else { None };
+        let alternate = if self.on_alternate { usable_alternate_stack() } else { None };
         // SAFETY: the program's own handler, with the kernel's arguments.
         unsafe {
             match alternate {
                 Some(stack) => {
                     let disarmed = stack.ss_flags & SS_AUTODISARM != 0;
                     if disarmed {
-                        set_alternate_stack(&libc::stack_t { ss_flags: libc::SS_DISABLE, ..stack });
+                        sys::set_alternate_stack(&libc::stack_t { ss_flags: libc::SS_DISABLE, ..stack });
                     }
                     asm::uprobe_call_on_stack(
                         stack.ss_sp as usize + stack.ss_size,
@@ -57,7 +57,7 @@ impl HandlerCall {
                         context as usize,
                     );
                     if disarmed {
-                        set_alternate_stack(&stack);
+                        sys::set_alternate_stack(&stack);
                     }
                 }
                 None => call_handler(self.handler, signal, info, context),
@@ -82,15 +82,8 @@ impl HandlerCall {
 const SS_AUTODISARM: i32 = 1 << 31;
 
 /// The alternate stack, where there is one that is not in use.
-fn alternate_stack() -> Option<libc::stack_t> {
-    let mut stack = libc::stack_t { ss_sp: std::ptr::null_mut(), ss_flags: 0, ss_size: 0 };
-    // SAFETY: the kernel writes one stack_t.
-    unsafe { sys::syscall3(libc::SYS_sigaltstack, 0, &raw mut stack as usize, 0) }.ok()?;
+fn usable_alternate_stack() -> Option<libc::stack_t> {
+    let stack = sys::alternate_stack().ok()?;
     let usable = stack.ss_flags & (libc::SS_ONSTACK | libc::SS_DISABLE) == 0 && stack.ss_size > 0;
     usable.then_some(stack)
-}
-
-fn set_alternate_stack(stack: &libc::stack_t) {
-    // SAFETY: what the program itself gave to the kernel, or nothing.
-    let _ = unsafe { sys::syscall3(libc::SYS_sigaltstack, std::ptr::from_ref(stack) as usize, 0, 0) };
 }

@@ -24,6 +24,13 @@ pub fn arrive(phase: &AtomicU32, heavy: impl FnOnce(), wait: impl FnOnce()) {
     phase.store(SHARED, Release);
 }
 
+/// Nobody is alone any more, for another reason than that a second thread has come: whoever counts does it with the
+/// others in mind, and the next to come finds out that nobody counts otherwise.
+#[inline]
+pub fn end(phase: &AtomicU32) {
+    let _ = phase.compare_exchange(ALONE, ENDING, SeqCst, SeqCst);
+}
+
 /// Adds `n` (wrapping) to `word`. `counting` is the thread's own.
 #[inline]
 pub fn add(phase: &AtomicU32, counting: &AtomicBool, word: &AtomicU64, n: u64, light: impl FnOnce()) {

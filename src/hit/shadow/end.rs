@@ -37,7 +37,8 @@ fn sweep_own(stack: &OwnStack, here: &Regs) {
         while let Some(instance) = instances.next_if(|instance| unsafe { (**instance).slot } < slot) {
             // SAFETY: as above.
             let instance = unsafe { &mut *instance };
-            if !instance.is(DOUBTFUL) {
+            // One that has not started is of the very hit that we are in (_exit's), whose frame shows no landing yet.
+            if !instance.is(DOUBTFUL) && instance.started != 0 {
                 instance.unwind();
                 // It stays in its place; what was done must not be done again.
                 instance.consumer().counters.doubtful.fetch_add(1, Relaxed);

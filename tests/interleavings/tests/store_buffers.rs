@@ -36,9 +36,9 @@ fn fenced() {
 /// A barrier that was forgotten.
 fn nothing() {}
 
-/// Two threads count; neither addition is lost.
+/// Two threads count; neither addition is lost. `others` run beside them.
 macro_rules! counting {
-    ($protocol:path, $light:expr, $heavy:expr) => {{
+    ($protocol:path, $light:expr, $heavy:expr $(, $others:expr)*) => {{
         use $protocol as p;
         struct Shared {
             phase: AtomicU32,
@@ -60,7 +60,7 @@ macro_rules! counting {
             counting: [AtomicBool::new(false), AtomicBool::new(false)],
             word: AtomicU64::new(0),
         };
-        let orders = explore(TURNS, shared, &[thread::<0>, thread::<1>], |shared| {
+        let orders = explore(TURNS, shared, &[thread::<0>, thread::<1> $(, $others)*], |shared| {
             assert_eq!(shared.word.load(Relaxed), 4, "an addition was lost");
         });
         println!("{orders} orders");
@@ -224,6 +224,13 @@ fn no_addition_is_lost_when_a_second_thread_comes() {
 #[test]
 fn nor_with_fences_alone() {
     counting!(crate::protocol::only_thread, fenced, fenced);
+}
+
+/// Nobody is to be alone any more, for another reason than that a second thread has come, which it has or will.
+#[test]
+fn nor_when_being_alone_is_called_off() {
+    use crate::protocol::only_thread;
+    counting!(only_thread, light, heavy, |shared: &Shared| only_thread::end(&shared.phase));
 }
 
 #[test]

@@ -3,11 +3,14 @@
 import shutil
 from dataclasses import dataclass, field
 
+from . import process
 from .case import Place
 from .probes import Armed, Tally
 
 # A verdict that differs counts only if it was not seen in any of so many bare runs.
 BARE_RUNS = 3
+# Where cases run now.
+RUNNING = set()
 
 
 @dataclass
@@ -31,14 +34,20 @@ def compare(case, library, scratch):
         # The same name for each run: it is in what compilers and others write. Kept under its own.
         place = Place(directory / "run", dict(probes), case.timeout)
         place.clear()
+        RUNNING.add(place.directory)
         try:
             verdicts = case.run(place)
         finally:
+            # Daemons that left the session.
+            process.kill_users_of(place.directory)
+            RUNNING.discard(place.directory)
             shutil.rmtree(directory / kind, ignore_errors=True)
             place.directory.rename(directory / kind)
         return verdicts, place.seconds
 
     bare, result.bare_seconds = run("bare", {})
+    if bare.get("status") == "timeout":
+        raise OSError(f"it does not end in {case.timeout} s, bare")
     seen = {name: {verdict} for name, verdict in bare.items()}
     result.tests = len(bare)
     result.armed = Armed(library, directory / "summaries")

@@ -69,7 +69,8 @@ class Tally:
     """What the processes of a run reported, together."""
 
     processes: int = 0
-    armed: int = 0  # the most in one process
+    armed: int = 0  # probes, the most in one process
+    armed_in_all: int = 0  # probes, in all processes together
     hits: int = 0
     nmissed: int = 0
     in_flight: int = 0
@@ -130,7 +131,9 @@ class Armed(Tally):
 
     def _add(self, summary):
         self.processes += 1
-        self.armed = max(self.armed, sum(probe["state"] == "armed" for probe in summary["probes"]))
+        armed = sum(probe["state"] == "armed" for probe in summary["probes"])
+        self.armed = max(self.armed, armed)
+        self.armed_in_all += armed
         for probe in summary["probes"]:
             hits = probe["hits"]
             if probe["nmissed"]:

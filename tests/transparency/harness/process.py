@@ -74,3 +74,18 @@ def _kill_session(leader):
                 os.kill(int(entry), signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
+
+
+def kill_users_of(directory):
+    """Kills what still runs with its temporary files in `directory` or below, in whatever session."""
+    wanted = f"TMPDIR={directory}".encode()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{entry}/environ", "rb") as environ:
+                variables = environ.read().split(b"\0")
+            if any(variable == wanted or variable.startswith(wanted + b"/") for variable in variables):
+                os.kill(int(entry), signal.SIGKILL)
+        except (ProcessLookupError, PermissionError, FileNotFoundError):
+            pass

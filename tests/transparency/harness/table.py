@@ -13,7 +13,9 @@ NAMED = 40
 class Row:
     title: str
     not_run: str = ""
+    cases: int = 0
     armed: int = 0
+    armed_in_all: int = 0
     processes: int = 0
     hits: int = 0
     tests: int = 0
@@ -27,7 +29,9 @@ class Row:
 
     def add(self, result):
         armed = result.armed
+        self.cases += 1
         self.armed = max(self.armed, armed.armed)
+        self.armed_in_all += armed.armed_in_all
         self.processes += armed.processes
         self.hits += armed.hits
         self.nmissed += armed.nmissed
@@ -68,17 +72,17 @@ def line(workload, result):
 def workloads(rows):
     """The table of the README, in markdown."""
     lines = [
-        "| workload | tests | differences | probes | processes | hits | missed | time |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| workload | cases | tests | differences | processes | probes in each | armed in all | hits | missed | slowdown |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         if row.not_run:
-            lines.append(f"| {row.title} | not run | | | | | | {row.not_run} |")
+            lines.append(f"| {row.title} | not run: {row.not_run} | | | | | | | | |")
             continue
-        lines.append(
-            f"| {row.title} | {row.tests:,} | {len(row.differences)} | {row.armed:,} | {row.processes:,} | {row.hits:,} | "
-            f"{row.nmissed} | × {row.probed / max(row.bare, 0.001):.1f} |"
-        )
+        lines.append(_cells(row.title, [row], "{}"))
+    run = [row for row in rows if not row.not_run]
+    if len(run) > 1:
+        lines.append(_cells("all", run, "**{}**"))
     named = [f"- {case}: {test}: bare {' or '.join(bare)}; probed {probed}"
              for row in rows for case, test, bare, probed in row.differences]
     if named:
@@ -89,6 +93,21 @@ def workloads(rows):
     return "\n".join(lines) + "\n"
 
 
+def _cells(title, rows, form):
+    """A line of the table: the sums of `rows`."""
+    def total(value):
+        return sum(value(row) for row in rows)
+
+    cells = [
+        title, f"{total(lambda row: row.cases):,}", f"{total(lambda row: row.tests):,}",
+        str(total(lambda row: len(row.differences))), f"{total(lambda row: row.processes):,}",
+        f"{max(row.armed for row in rows):,}", f"{total(lambda row: row.armed_in_all):,}",
+        f"{total(lambda row: row.hits):,}", f"{total(lambda row: row.nmissed):,}",
+        f"× {total(lambda row: row.probed) / max(total(lambda row: row.bare), 0.001):.1f}",
+    ]
+    return f"| {' | '.join(form.format(cell) for cell in cells)} |"
+
+
 def refused(library):
     """The functions that are not followed, or not even counted, by reason."""
     lines = []
@@ -97,10 +116,9 @@ def refused(library):
         if not functions or not found:
             continue
         returns = [reason for _, reason in found if reason.startswith(RETURN)]
-        never = sum(reason.startswith(f"{RETURN}it never returns") for reason in returns)
         lines.append(
             f"`{soname}`: {functions:,} functions. At the entry {len(found) - len(returns)} refused; "
-            f"at the return {len(returns)}, of which {never} have none."
+            f"at the return {len(returns)}."
         )
     reasons = {}
     for soname, function, reason in library.refused:

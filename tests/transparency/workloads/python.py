@@ -15,6 +15,8 @@ LEFT_OUT = {
     "test_regrtest", "test_tools", "test_zipfile64", "test_curses", "test_ossaudiodev", "test_lib2to3", "test_peg_generator",
     "test_distutils", "test_venv", "test_ensurepip", "test_crashers",
 }
+# Without a vsock loopback, on a virtual machine, they wait for their own connection for ever.
+IGNORED = ("*VSOCK*",)
 SHORT = (
     "test_signal", "test_faulthandler", "test_posix", "test_json", "test_ctypes", "test_fork1", "test_thread",
 )
@@ -36,7 +38,8 @@ def _all():
 def _module(place, name):
     report = place.directory / "report.xml"
     outcome = place.run(
-        [INTERPRETER, "-m", "test", "--junit-xml", report, "-u", "all,-network,-urlfetch,-gui,-largefile,-cpu", name]
+        [INTERPRETER, "-m", "test", "--junit-xml", report, "-u", "all,-network,-urlfetch,-gui,-largefile,-cpu",
+         *(word for pattern in IGNORED for word in ("--ignore", pattern)), name]
     )
     (place.directory / "output").write_text(outcome.stdout + outcome.stderr)
     verdicts = {"status": str(outcome.status)}
