@@ -1,6 +1,6 @@
 //! What a consumer has besides, by one word: nothing, a label, or all that those need who count.
 
-use crate::hit::consumer::{Consumer, More};
+use crate::hit::consumer::{Consumer, Mark, More};
 use crate::place::Label;
 
 /// One of them, owned; its consumer knows which. Where it is a [`More`], or nothing, the word is its address, or
@@ -22,7 +22,7 @@ impl Consumer {
     #[inline]
     #[must_use]
     pub fn more(&self) -> Option<&More> {
-        if self.has_label {
+        if self.has(Mark::HasLabel) {
             return None;
         }
         // SAFETY: null, or from a box of ours.
@@ -32,7 +32,7 @@ impl Consumer {
     /// Where it is, for messages: of one of the C API. Signal-safe.
     #[must_use]
     pub fn label(&self) -> Option<&Label> {
-        if !self.has_label {
+        if !self.has(Mark::HasLabel) {
             return self.more()?.label.as_ref();
         }
         // SAFETY: the flag says so.
@@ -41,8 +41,8 @@ impl Consumer {
 
     /// Gives it all that; it had nothing, or a label. Before it is published.
     pub fn set_more(&mut self, mut more: Box<More>) {
-        if self.has_label {
-            self.has_label = false;
+        if self.has(Mark::HasLabel) {
+            self.mark(Mark::HasLabel, false);
             // SAFETY: the flag said so, and does so no more.
             let label = unsafe { std::mem::ManuallyDrop::take(&mut self.behind.label) };
             more.special.get_or_insert_default().label = Some(label);
@@ -53,7 +53,7 @@ impl Consumer {
     /// Gives it a label; it had nothing. Before it is published.
     pub fn set_label(&mut self, label: Label) {
         self.behind = Behind { label: std::mem::ManuallyDrop::new(label) };
-        self.has_label = true;
+        self.mark(Mark::HasLabel, true);
     }
 }
 
@@ -61,7 +61,7 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         // SAFETY: ours, and as the flag says.
         unsafe {
-            if self.has_label {
+            if self.has(Mark::HasLabel) {
                 std::mem::ManuallyDrop::drop(&mut self.behind.label);
             } else if !self.behind.word.is_null() {
                 drop(Box::from_raw(self.behind.more));

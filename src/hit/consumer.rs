@@ -65,15 +65,26 @@ pub enum Role {
     Internal(InternalHandler),
 }
 
-/// Which [`Role`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Event,
-    Handlers,
-    Return,
-    Jump,
-    Replace,
-    Internal,
+/// Which [`Role`]: these bits of a byte.
+const KIND: u8 = 7;
+const EVENT: u8 = 0;
+const HANDLERS: u8 = 1;
+const RETURN: u8 = 2;
+const JUMP: u8 = 3;
+const REPLACE: u8 = 4;
+const INTERNAL: u8 = 5;
+
+/// What is noted of a consumer before it is published: bits of the same byte.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub enum Mark {
+    /// No jump instead of int3.
+    OnlyInt3 = 1 << 3,
+    /// It has something to do after the instruction. Noted: the caller's struct may be gone before a hit that has
+    /// found the consumer ends.
+    WantsPost = 1 << 4,
+    /// What is behind is a label: see [`Consumer::label`].
+    HasLabel = 1 << 5,
 }
 
 impl EventRole {
@@ -117,17 +128,12 @@ pub struct Consumer {
     /// Hits are counted in [`Counters::hits`], not in the caller's struct: copied there when it asks. Then it has a
     /// [`More`]. (Beside `alive` for [`super::direct`], which looks at both at once.)
     apart: bool,
-    /// No jump instead of int3.
-    pub only_int3: bool,
-    /// It has something to do after the instruction. Noted here: the caller's struct may be gone before a hit that has
-    /// found this ends.
-    pub wants_post: bool,
     /// The signal of the handler's crash, or 0.
     crash_signal: AtomicU8,
-    /// What it does: see [`Consumer::role`].
-    kind: Kind,
-    /// Of [`Consumer::label`]: it is what is behind.
-    pub(super) has_label: bool,
+    /// What it does, [`KIND`] (see [`Consumer::role`]), and the [`Mark`]s it has.
+    kind_and_marks: u8,
+    /// Where [`super::direct`] counts it if `apart`: the cell of [`Counters::hits`]; 0: there is none.
+    pub(super) cell: u32,
     /// And to whom it does it. [`super::direct`] reads the struct of [`Role::Handlers`] here.
     pub(super) target: *const (),
     /// For [`super::direct`]: what calls the struct's pre_handler, one of the guarded calls; 0: there is none.
@@ -284,39 +290,49 @@ impl Consumer {
     #[must_use]
     pub const fn new(role: Role) -> Self {
         let (kind, target) = match role {
-            Role::Event(event) => (Kind::Event, std::ptr::from_ref(event).cast()),
-            Role::Handlers(up) => (Kind::Handlers, up.cast_const().cast()),
-            Role::Return(rp) => (Kind::Return, rp.cast_const().cast()),
-            Role::Jump(jp) => (Kind::Jump, jp.cast_const().cast()),
-            Role::Replace(to) => (Kind::Replace, std::ptr::without_provenance(to as usize)),
-            Role::Internal(run) => (Kind::Internal, run as *const ()),
+            Role::Event(event) => (EVENT, std::ptr::from_ref(event).cast()),
+            Role::Handlers(up) => (HANDLERS, up.cast_const().cast()),
+            Role::Return(rp) => (RETURN, rp.cast_const().cast()),
+            Role::Jump(jp) => (JUMP, jp.cast_const().cast()),
+            Role::Replace(to) => (REPLACE, std::ptr::without_provenance(to as usize)),
+            Role::Internal(run) => (INTERNAL, run as *const ()),
         };
         Self {
             alive: AtomicBool::new(false),
             apart: false,
-            only_int3: false,
-            wants_post: false,
             crash_signal: AtomicU8::new(0),
-            kind,
+            kind_and_marks: kind,
+            cell: 0,
             target,
             call: 0,
             behind: Behind::NOTHING,
-            has_label: false,
         }
+    }
+
+    /// Whether that is noted of it. Signal-safe.
+    #[inline]
+    #[must_use]
+    pub const fn has(&self, mark: Mark) -> bool {
+        self.kind_and_marks & mark as u8 != 0
+    }
+
+    /// Notes it, or that it is not so. Before it is published.
+    pub const fn mark(&mut self, mark: Mark, is_so: bool) {
+        self.kind_and_marks = self.kind_and_marks & !(mark as u8) | if is_so { mark as u8 } else { 0 };
     }
 
     /// What it does.
     #[inline]
     #[must_use]
     pub fn role(&self) -> Role {
-        match self.kind {
+        match self.kind_and_marks & KIND {
             // SAFETY: what `new` has stored.
-            Kind::Event => Role::Event(unsafe { &*self.target.cast() }),
-            Kind::Handlers => Role::Handlers(self.target.cast_mut().cast()),
-            Kind::Return => Role::Return(self.target.cast_mut().cast()),
-            Kind::Jump => Role::Jump(self.target.cast_mut().cast()),
-            Kind::Replace => Role::Replace(self.target.addr() as u64),
-            Kind::Internal => {
+            EVENT => Role::Event(unsafe { &*self.target.cast() }),
+            HANDLERS => Role::Handlers(self.target.cast_mut().cast()),
+            RETURN => Role::Return(self.target.cast_mut().cast()),
+            JUMP => Role::Jump(self.target.cast_mut().cast()),
+            REPLACE => Role::Replace(self.target.addr() as u64),
+            _ => {
                 // SAFETY: as above.
                 Role::Internal(unsafe { std::mem::transmute::<*const (), InternalHandler>(self.target) })
             }
@@ -344,7 +360,7 @@ impl Consumer {
         let Role::Handlers(up) = self.role() else { return };
         // SAFETY: registered: the struct is there.
         let (before, after) = unsafe { ((*up).pre_handler, (*up).post_handler) };
-        self.wants_post = after.is_some();
+        self.mark(Mark::WantsPost, after.is_some());
         self.call = before.map_or(0, |handler| match with_vectors {
             true => direct::uprobe_direct_vectors as *const () as usize,
             false => handler as usize,
@@ -355,6 +371,7 @@ impl Consumer {
     pub fn count_apart(&mut self) {
         debug_assert!(self.more().is_some());
         self.apart = true;
+        self.cell = self.counters.hits.cell().unwrap_or(0);
     }
 
     /// Whether it has cells that whoever frees it gives back.
@@ -396,7 +413,7 @@ impl Consumer {
     /// Whether calls outlive the hits that began them: they refer to this consumer until they are over.
     #[must_use]
     pub const fn follows_calls(&self) -> bool {
-        matches!(self.kind, Kind::Return)
+        self.kind_and_marks & KIND == RETURN
     }
 
     /// Calls followed that have neither returned nor been unwound.

@@ -1,6 +1,5 @@
 //! What is counted of a consumer.
 
-use std::mem::offset_of;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
@@ -120,9 +119,6 @@ impl Counters {
     pub fn use_others(&mut self) -> &mut Others {
         self.others.get_or_insert_default()
     }
-
-    /// Where the index of the cell of `hits` is, a u32: 0 is none. For [`super::direct`].
-    pub(super) const HITS_CELL: usize = offset_of!(Self, hits) + offset_of!(Count, cell);
 
     /// How many cells `hits` and `returns` have, and with `filtered`.
     pub const RETURN_CELLS: u32 = 2;

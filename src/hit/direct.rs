@@ -31,8 +31,7 @@ use crate::hit::barrier::FENCED;
 use crate::hit::blocks::{pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::clock::ERRNO_OFFSET;
-use crate::hit::consumer::{Consumer, More};
-use crate::hit::counters::Counters;
+use crate::hit::consumer::Consumer;
 use crate::hit::detour::{Detour, GO_ON, RESUME};
 use crate::hit::run::Run;
 use crate::hit::thread::{self, ThreadState};
@@ -187,8 +186,7 @@ global_asm!(
     "26:",
     "cmp byte ptr [r10 + {alive}], 0",
     "je 5b",
-    "mov rax, [r10 + {behind}]", // &More
-    "mov eax, [rax + {cell}]",
+    "mov eax, [r10 + {cell}]",
     "test eax, eax",
     "jz 8f",
     "mov rdi, [r10 + {up}]",
@@ -313,8 +311,7 @@ global_asm!(
     cells = const offset_of!(ThreadState, cells),
     pending = const offset_of!(ThreadState, pending),
     alive = const offset_of!(Consumer, alive),
-    behind = const offset_of!(Consumer, behind),
-    cell = const offset_of!(More, counters) + Counters::HITS_CELL,
+    cell = const offset_of!(Consumer, cell),
     up = const offset_of!(Consumer, target),
     call = const offset_of!(Consumer, call),
     pre_handler = const offset_of!(CUprobe, pre_handler),

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
-use crate::hit::consumer::Consumer;
+use crate::hit::consumer::{Consumer, Mark};
 
 /// In the word: a consumer, not a list.
 const ONE: usize = 1;
@@ -70,7 +70,7 @@ impl ConsumerList {
     #[must_use]
     pub fn new(all: Vec<*const Consumer>) -> Self {
         // SAFETY: listed consumers are alive.
-        let wants_post = all.iter().any(|consumer| unsafe { (**consumer).wants_post });
+        let wants_post = all.iter().any(|consumer| unsafe { (**consumer).has(Mark::WantsPost) });
         Self { all, wants_post }
     }
 }
@@ -110,7 +110,7 @@ impl Listeners {
     #[must_use]
     pub fn wants_post(&self) -> bool {
         match self.only() {
-            Some(only) => only.wants_post,
+            Some(only) => only.has(Mark::WantsPost),
             // SAFETY: a list, not freed meanwhile.
             None => unsafe { (*self.word).wants_post },
         }
@@ -127,7 +127,7 @@ impl Listeners {
     #[must_use]
     pub fn sole(&self) -> *const Consumer {
         match self.only() {
-            Some(only) if only.call != 0 && !only.wants_post => self.only,
+            Some(only) if only.call != 0 && !only.has(Mark::WantsPost) => self.only,
             _ => std::ptr::null(),
         }
     }

@@ -8,7 +8,7 @@ use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
 use crate::hit::c_structs::{CUprobe, CUretprobe};
-use crate::hit::consumer::{Consumer, EventRole, More, Role, Side, Special, Symbol};
+use crate::hit::consumer::{Consumer, EventRole, Mark, More, Role, Side, Special, Symbol};
 use crate::hit::counters::Counters;
 use crate::hit::histogram::{HistogramCounts, Measured};
 use crate::hit::latency::LatencyCounts;
@@ -82,7 +82,7 @@ pub fn of_spec(
         .collect();
     more.special = is_special.then(|| Box::new(special));
     let mut consumer = Consumer::new(Role::Event(role));
-    consumer.only_int3 = spec.method == Method::Int3;
+    consumer.mark(Mark::OnlyInt3, spec.method == Method::Int3);
     consumer.set_more(Box::new(more));
     Ok(consumer)
 }
@@ -101,7 +101,7 @@ pub fn of_api(
     api.refusal(file, resolved).map_or(Ok(()), Err)?;
     let mut consumer = Consumer::new(api.role());
     label.into_iter().for_each(|label| consumer.set_label(label));
-    consumer.only_int3 = api.wants_int3();
+    consumer.mark(Mark::OnlyInt3, api.wants_int3());
     consumer.note_handlers(!api.spares_vectors());
     let is_return = matches!(api, ApiProbe::Return(_));
     if !is_return && !api.counts_apart() {

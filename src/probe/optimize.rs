@@ -23,7 +23,7 @@ use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
 use crate::hit::compiled::{Action, Compiled, Place, Then};
-use crate::hit::consumer::{Consumer, Role, Side};
+use crate::hit::consumer::{Consumer, Mark, Role, Side};
 use crate::hit::detour::{self, Calls, Detour, HEAD, JUMP_LEN, QuickDetour, compiled_entry};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
@@ -479,7 +479,7 @@ pub(super) fn may_jump(point: &ProbePoint) -> Result<bool, NotOptimized> {
     for consumer in listeners.all() {
         // SAFETY: listed consumers are alive.
         let consumer: &Consumer = unsafe { &**consumer };
-        if consumer.only_int3 {
+        if consumer.has(Mark::OnlyInt3) {
             return Err(NotOptimized::AskedFor);
         }
         match consumer.role() {

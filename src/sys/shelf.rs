@@ -58,8 +58,10 @@ mod tests {
         let mut shelf = Shelf::default();
         let words: Vec<&[u64; 5]> = (0..5000).map(|n| shelf.keep([n; 5])).collect();
         assert!(words.iter().enumerate().all(|(n, word)| word.iter().all(|part| *part == n as u64)));
-        let close =
-            words.windows(2).filter(|pair| pair[1].as_ptr().addr() - pair[0].as_ptr().addr() == 40).count();
+        let close = words
+            .windows(2)
+            .filter(|pair| pair[1].as_ptr().addr().wrapping_sub(pair[0].as_ptr().addr()) == 40)
+            .count();
         assert!(close > 4990, "{close}");
         assert_eq!((shelf.keep_text("one"), shelf.keep_text(""), shelf.keep_text("two")), ("one", "", "two"));
         let byte = shelf.keep(7_u8);
