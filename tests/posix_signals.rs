@@ -102,7 +102,7 @@ fn a_sent_sigtrap_hides_no_breakpoint() {
 }
 
 /// Behind a breakpoint a thread is for many reasons, and only one of them is a hit. What was looked at once was the
-/// place: under such a flood the program crashed in each of ten runs.
+/// place: under such a flood the program crashed.
 #[test]
 fn a_thread_behind_a_breakpoint_has_not_always_run_into_it() {
     let places = ["behind_push", "behind_flags+2", "behind_lock+6", "work", "in_handler"];

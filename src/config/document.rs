@@ -87,12 +87,15 @@ fn read_output(table: &Table<'_, '_>, output: &mut OutputConfig, report: &mut Re
     output.path = path(table, report);
     let format = table.choice("format", &formats, report);
     if let Some((OutputFormat::Trace, range)) = &format
-        && table.get("path").is_none()
+        && output.path.is_none()
     {
-        report.error(
-            range.clone(),
-            "format 'trace' is binary and needs a file; give a path, such as 'app.%p.trace'",
-        );
+        // What is wrong with a path that is there has been said.
+        if table.get("path").is_none() {
+            report.error(
+                range.clone(),
+                "format 'trace' is binary and needs a file; give a path, such as 'app.%p.trace'",
+            );
+        }
         return;
     }
     output.format = format.as_ref().map_or(OutputFormat::Text, |(format, _)| *format);

@@ -100,32 +100,33 @@ fn sites_of_program(registry: &mut Registry) -> Vec<(u64, i64)> {
         [[0x0F, 0x05, 0x48, 0x3D, 0x01, 0xF0, 0xFF, 0xFF], [0x0F, 0x05, 0x48, 0x3D, 0x00, 0xF0, 0xFF, 0xFF]];
     let program = registry.modules[0].clone();
     let Ok(file) = registry.file(&program) else { return Vec::new() };
+    // A sanitizer's runtime makes its calls in a task of its own, too, with SIGTRAP blocked.
+    if symbol(&file, "__sanitizer_print_stack_trace").is_some() {
+        return Vec::new();
+    }
     let is_go = is_go(&file);
+    let mut wanted = vec![libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_exit_group];
+    if !is_go {
+        wanted.extend(GATED.iter().chain(&RESTRICTING));
+    }
     let mut found = Vec::new();
     for segment in file.load_segments().iter().filter(|segment| segment.executable) {
         let text = file.bytes_at(segment.link, segment.file_size as usize);
         for at in CHECKED.iter().flat_map(|checked| memchr::memmem::find_iter(text, checked)) {
             let site = segment.link.add(at as u64).at(program.bias).0;
             match constant_before(text, at) {
-                Some(number) if is_of_program(number, is_go) => found.push((site, number)),
+                Some(number) if wanted.contains(&number) => found.push((site, number)),
                 None if !is_go => found.push((site, ANY_CALL)),
                 _ => {}
             }
         }
     }
-    for end in sites(&program, &file, &[libc::SYS_exit_group]) {
-        if !found.iter().any(|(site, _)| *site == end.0) {
-            found.push(end);
+    for certain in sites(&program, &file, &wanted) {
+        if !found.iter().any(|(site, _)| *site == certain.0) {
+            found.push(certain);
         }
     }
     found
-}
-
-fn is_of_program(number: i64, is_go: bool) -> bool {
-    match number {
-        libc::SYS_rt_sigaction | libc::SYS_rt_sigprocmask => true,
-        _ => !is_go && (GATED.contains(&number) || RESTRICTING.contains(&number)),
-    }
 }
 
 /// The number that is certainly in eax at the `syscall` at `text[at..]`.
