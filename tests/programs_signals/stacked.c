@@ -8,6 +8,8 @@
 #include <ucontext.h>
 
 static volatile int stop, complete, incomplete, wrong_masks, nested, depth;
+/* In one instruction: the next handler may come between two. */
+#define ADD(variable, n) __atomic_fetch_add(&(variable), n, __ATOMIC_RELAXED)
 FUNCTION int work(int a) { KEEP(); return a + 1; }
 FUNCTION int inner(int a)
 {
@@ -21,25 +23,25 @@ FUNCTION int inner(int a)
 int main(void);
 static void look(int signo, siginfo_t *info, void *context)
 {
-	void *frames[64];
+	void *frames[1024];
 	ucontext_t *uc = context;
 	(void)info, (void)signo;
-	int n = backtrace(frames, 64), found = 0;
+	int n = backtrace(frames, 1024), found = 0;
 	for (int i = 0; i < n; i++)
 		found += frames[i] >= (void *)main && frames[i] < (void *)main + 2000;
 	if (found)
-		complete++;
+		ADD(complete, 1);
 	else
-		incomplete++;
+		ADD(incomplete, 1);
 	/* Those of the real-time signals that are below hold SIGTRAP back. */
 	sigset_t now;
 	pthread_sigmask(SIG_SETMASK, NULL, &now);
-	wrong_masks += sigismember(&now, SIGTRAP) != 1;
-	wrong_masks += sigismember(&uc->uc_sigmask, SIGTRAP) != (depth > 0 || sigismember(&uc->uc_sigmask, SIGRTMIN + 9) == 1);
-	nested += sigismember(&uc->uc_sigmask, SIGRTMIN + 9) == 1;
-	depth++;
+	ADD(wrong_masks, sigismember(&now, SIGTRAP) != 1);
+	ADD(wrong_masks, sigismember(&uc->uc_sigmask, SIGTRAP) != (depth > 0 || sigismember(&uc->uc_sigmask, SIGRTMIN + 9) == 1));
+	ADD(nested, sigismember(&uc->uc_sigmask, SIGRTMIN + 9) == 1);
+	ADD(depth, 1);
 	work(1);
-	depth--;
+	ADD(depth, -1);
 }
 
 static pthread_t target;
