@@ -386,7 +386,10 @@ mod threads {
         let resident: Vec<u64> =
             outcome.stderr.lines().filter_map(|line| line.strip_prefix("resident ")?.parse().ok()).collect();
         assert_eq!(resident.len(), 4, "{outcome}");
-        assert!(resident[3] < resident[1] + resident[1] / 10, "{resident:?}");
+        // On a busy machine some of a round's threads are joined and not yet gone when the next round begins.
+        assert!(resident[2] < resident[1] + resident[1] / 2, "{resident:?}");
+        // Five times as many, one after another.
+        assert!(resident[3] < resident[2] + resident[2] / 10, "{resident:?}");
     }
 }
 

@@ -6,7 +6,6 @@ use crate::addr::LinkAddr;
 use crate::elf::{Bounds, ElfFile, Extent, Resolved, boundary};
 use crate::error::{NotOptimized, Refusal};
 use crate::insn::{self, MAX_INSN_LEN, Planner, Surroundings, WINDOW_TEXT, Way, WindowRefusal};
-use crate::probe::denied::is_go;
 use crate::trace::summary::Method;
 
 /// How a place would be probed.
@@ -57,7 +56,7 @@ impl Predictor {
             // Nothing in a config asks for a second trap.
             Way::Slot(_) => Method::Boost,
         };
-        let jump = if is_go(file) {
+        let jump = if file.is_go() {
             Err(NotOptimized::SmallStack)
         } else {
             self.jump(file, link).map_err(NotOptimized::Window)

@@ -49,6 +49,7 @@ pub struct ElfFile {
     frames: OnceLock<Frames>,
     own: OnceLock<FunctionIndex>,
     merged: OnceLock<FunctionIndex>,
+    is_go: OnceLock<bool>,
 }
 
 impl ElfFile {
@@ -68,6 +69,7 @@ impl ElfFile {
             frames: OnceLock::new(),
             own: OnceLock::new(),
             merged: OnceLock::new(),
+            is_go: OnceLock::new(),
         })
     }
 
@@ -142,6 +144,14 @@ impl ElfFile {
     #[must_use]
     pub fn soname(&self) -> Option<&str> {
         self.dynamic_string(self.layout.dynamic.as_ref()?.soname?)
+    }
+
+    /// Whether Go's linker made it, by its table of functions: its code runs on stacks of 2 KiB and more, which the
+    /// runtime makes larger when a function says that it needs it; behind them are no guard pages, but other data.
+    #[must_use]
+    pub fn is_go(&self) -> bool {
+        const TABLES: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+        *self.is_go.get_or_init(|| TABLES.iter().any(|table| self.section_in_memory(table).is_some()))
     }
 
     /// Where the section `name` is in memory, and how long it is; `None` without section headers.

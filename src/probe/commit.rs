@@ -18,7 +18,6 @@ use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::slots;
 use crate::insn::{self, Way};
-use crate::probe::denied::is_go;
 use crate::probe::instance::{Instance, Maker};
 use crate::probe::modules::Module;
 use crate::probe::registry::Registry;
@@ -69,7 +68,7 @@ impl Registry {
                 memory: memory[..len].to_vec(),
             });
         }
-        if is_go(file) {
+        if file.is_go() {
             actions::use_alternate_stacks();
         }
         self.make_point(displaced, module)

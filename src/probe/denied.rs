@@ -15,23 +15,14 @@ use std::path::Path;
 
 use crate::elf::ElfFile;
 
-/// The sections in which Go's linker keeps its table of functions.
-const GO_TABLES: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
-/// Why no return is followed in an object that has one of [`GO_TABLES`].
+/// Why no return is followed in an object of Go's.
 const GO: &str =
     "the object is Go's, whose runtime moves stacks and ends the program at a return address it doesn't know";
-
-/// Whether Go's linker made it: its code runs on stacks of 2 KiB and more, which the runtime makes larger when a
-/// function says that it needs it; behind them are no guard pages, but other data.
-#[must_use]
-pub fn is_go(file: &ElfFile) -> bool {
-    GO_TABLES.iter().any(|table| file.section_in_memory(table).is_some())
-}
 
 /// Why the return of a function of `file`, which has these names, is not followed.
 #[must_use]
 pub fn why_no_return_in(file: &ElfFile, names: &[&str]) -> Option<&'static str> {
-    if is_go(file) {
+    if file.is_go() {
         return Some(GO);
     }
     why_no_return(file.soname(), file.path(), names)

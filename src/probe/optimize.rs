@@ -35,7 +35,6 @@ use crate::insn::{
 };
 use crate::probe::action::{compiled_action, filters_compiled, only_consumer};
 use crate::probe::commit::{has_listener, read_text};
-use crate::probe::denied::is_go;
 use crate::probe::registry::{Registry, parsed};
 use crate::regs::Memory;
 use crate::sys;
@@ -324,7 +323,7 @@ impl Registry {
         let Some((bias, Ok(file))) = found else {
             return Ok((planner.plan(text, at, None).map_err(NotOptimized::Window)?, false));
         };
-        if is_go(&file) {
+        if file.is_go() {
             return Err(NotOptimized::SmallStack);
         }
         let extent = Extent::at(&file, RuntimeAddr(at).link(bias));

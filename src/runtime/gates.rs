@@ -14,7 +14,6 @@ use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
 use crate::hit::output;
 use crate::hit::restrict::RESTRICTING;
 use crate::insn;
-use crate::probe::denied::is_go;
 use crate::probe::{Module, Registry};
 use crate::runtime::messages::{Level, say};
 
@@ -104,7 +103,7 @@ fn sites_of_program(registry: &mut Registry) -> Vec<(u64, i64)> {
     if symbol(&file, "__sanitizer_print_stack_trace").is_some() {
         return Vec::new();
     }
-    let is_go = is_go(&file);
+    let is_go = file.is_go();
     let mut wanted = vec![libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_exit_group];
     if !is_go {
         wanted.extend(GATED.iter().chain(&RESTRICTING));

@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <ucontext.h>
+#include "left_call.h"
 
 #define CALLS 1000
 #define SMALL 2048
@@ -101,33 +100,6 @@ static void on_fault(int signal)
 {
 	(void)signal;
 	sysExit(3);
-}
-
-static ucontext_t outside, inside;
-
-static int leave(const void *a, const void *b)
-{
-	(void)a;
-	(void)b;
-	swapcontext(&inside, &outside);
-	return 0;
-}
-
-static void sort(void)
-{
-	int numbers[] = { 2, 1 };
-	qsort(numbers, 2, sizeof *numbers, leave);
-}
-
-/* A call that is under way for ever, on a stack that is gone: what looks at it faults. */
-static void leave_a_call(void)
-{
-	char *other = mmap(NULL, BELOW, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	getcontext(&inside);
-	inside.uc_stack = (stack_t){ .ss_sp = other, .ss_size = BELOW };
-	makecontext(&inside, sort, 0);
-	swapcontext(&outside, &inside);
-	munmap(other, BELOW);
 }
 
 int main(void)

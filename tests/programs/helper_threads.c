@@ -13,12 +13,20 @@
 #include <unistd.h>
 
 static sem_t done;
+static int value_got;
 
+/* It says nothing itself: it may run before the call that asked for it has returned. */
 static void notified(union sigval value)
 {
-	printf("notified %d\n", value.sival_int);
-	fflush(stdout);
+	value_got = value.sival_int;
 	sem_post(&done);
+}
+
+static void wait_for_it(void)
+{
+	fflush(stdout);
+	sem_wait(&done);
+	printf("notified %d\n", value_got);
 }
 
 static void aio(void)
@@ -47,8 +55,7 @@ static void lookup(void)
 	struct sigevent event = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = notified,
 				  .sigev_value.sival_int = 2 };
 	printf("getaddrinfo_a %d\n", getaddrinfo_a(GAI_NOWAIT, list, 1, &event));
-	fflush(stdout);
-	sem_wait(&done);
+	wait_for_it();
 	printf("found %d\n", gai_error(&one));
 }
 
@@ -60,7 +67,7 @@ static void timer(void)
 	timer_t id;
 	printf("timer_create %d\n", timer_create(CLOCK_MONOTONIC, &event, &id));
 	timer_settime(id, 0, &soon, NULL);
-	sem_wait(&done);
+	wait_for_it();
 	printf("timer_delete %d\n", timer_delete(id));
 }
 
@@ -79,8 +86,7 @@ static void queue(void)
 	}
 	printf("mq_notify %d\n", mq_notify(q, &event));
 	printf("mq_send %d\n", mq_send(q, "m", 1, 0));
-	fflush(stdout);
-	sem_wait(&done);
+	wait_for_it();
 }
 
 int main(int argc, char **argv)

@@ -8,9 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <ucontext.h>
-
-#define SIZE 65536
+#include "left_call.h"
 
 long own_call(long number, ...);
 void own_restorer(void);
@@ -53,22 +51,6 @@ static void on_segv(int signal, siginfo_t *info, void *context)
 	own_call(SYS_mprotect, page, 4096, PROT_READ | PROT_WRITE);
 }
 
-static ucontext_t outside, inside;
-
-static int leave(const void *a, const void *b)
-{
-	(void)a;
-	(void)b;
-	swapcontext(&inside, &outside);
-	return 0;
-}
-
-static void sort(void)
-{
-	int numbers[] = { 2, 1 };
-	qsort(numbers, 2, sizeof *numbers, leave);
-}
-
 int main(void)
 {
 	struct action action = { (void *)on_segv, SA_SIGINFO | 0x04000000, (void *)own_restorer, 0 }, now = { 0 };
@@ -84,11 +66,6 @@ int main(void)
 	printf("handler %d, repaired %d, blocked %lx\n", now.handler == (void *)on_segv, repaired, (long)during);
 	fflush(stdout);
 
-	char *other = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	getcontext(&inside);
-	inside.uc_stack = (stack_t){ .ss_sp = other, .ss_size = SIZE };
-	makecontext(&inside, sort, 0);
-	swapcontext(&outside, &inside);
-	munmap(other, SIZE);
+	leave_a_call();
 	own_call(SYS_exit_group, 7);
 }
