@@ -16,6 +16,7 @@ use crate::sys::{self, FixedHashMap};
 
 /// Bytes of one arena.
 const ARENA_SIZE: usize = 1 << 20;
+const _: () = assert!(ARENA_SIZE / SLOT_SIZE < 1 << 16);
 /// How far a 32-bit displacement reaches, less room for the instruction and the slot.
 const REACH: u64 = 0x7fff_0000;
 /// Distance kept from other mappings: stacks and brk heaps grow.

@@ -221,7 +221,7 @@ unsafe fn wait_again(thread: &ThreadState, signal: i32, context: *mut SignalCont
         && SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
     if waits {
         regs.rip = point.at;
-        thread.drop_step(point.slot + STEP_OFFSET);
+        thread.drop_step(point.slot() + STEP_OFFSET);
     }
     waits
 }

@@ -6,31 +6,36 @@
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 
-use crate::hit::consumer::ConsumerList;
 use crate::hit::detour::Detour;
+use crate::hit::listeners::ListenerCell;
 use crate::hit::protocol::address_table::{AddressTable, Placed};
+use crate::hit::slots;
 use crate::insn::DisplacedInsn;
 use crate::insn::slot::{Boost, Step};
 
 /// One probed instruction.
+#[repr(C)]
 pub struct ProbePoint {
     /// Its address in this process.
     pub at: u64,
-    /// The instruction, and how it runs elsewhere.
-    pub displaced: DisplacedInsn,
-    /// Its slot: boost form first, step form at [`STEP_OFFSET`]. 0 where it is always emulated.
-    pub slot: u64,
-    /// Our int3 is in the text.
-    pub armed: AtomicBool,
+    /// The instruction, and how it runs elsewhere. Most functions begin with one of a few: all places where it is the
+    /// same share this, which is at no place (see [`ProbePoint::displaced`]).
+    pub insn: &'static DisplacedInsn,
     /// Who is called; null is nobody.
-    pub consumers: AtomicPtr<ConsumerList>,
+    pub consumers: ListenerCell,
     /// Its detour, where it ever had one; the last.
     pub detour: AtomicPtr<Detour>,
+    /// Its slot: see [`ProbePoint::slot`].
+    pub slot_number: u32,
+    /// Our int3 is in the text.
+    pub armed: AtomicBool,
     /// The jump to the detour is in the text, or on its way into or out of it.
     pub optimized: AtomicBool,
     /// The point replaced by another at the same address (the object was unloaded).
     pub gone: AtomicBool,
 }
+
+const _: () = assert!(size_of::<ProbePoint>() == 40);
 
 /// Bytes of one slot: the boost form, then the step form.
 pub const SLOT_SIZE: usize = Boost::SIZE + Step::SIZE;
@@ -45,10 +50,22 @@ impl ProbePoint {
         unsafe { self.detour.load(Acquire).as_ref() }
     }
 
+    /// Its slot: boost form first, step form at [`STEP_OFFSET`]. 0 where it is always emulated. Signal-safe.
+    #[must_use]
+    pub fn slot(&self) -> u64 {
+        slots::address(self.slot_number)
+    }
+
+    /// The instruction at its place. Signal-safe.
+    #[must_use]
+    pub const fn displaced(&self) -> DisplacedInsn {
+        self.insn.at_other(self.at)
+    }
+
     /// The original next instruction.
     #[must_use]
     pub const fn next(&self) -> u64 {
-        self.at + self.displaced.len as u64
+        self.at + self.insn.len as u64
     }
 }
 

@@ -7,10 +7,11 @@ use std::sync::atomic::{
 };
 
 use crate::hit::cells::Cells;
-use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::consumer::Consumer;
 use crate::hit::defer::{self, Aside};
 use crate::hit::dispatch::Dispatch;
 use crate::hit::frame::SignalInfo;
+use crate::hit::listeners::{ConsumerList, Listeners};
 use crate::hit::pending::PendingCell;
 use crate::hit::protocol::grace;
 use crate::hit::ring::Cursor;
@@ -56,7 +57,7 @@ pub struct StepRecord {
     /// The mask to restore.
     pub mask: AtomicU64,
     /// Who wants the second trap.
-    pub consumers: AtomicPtr<ConsumerList>,
+    listeners: AtomicPtr<ConsumerList>,
     /// A gate's own business after a system call.
     pub after: AtomicPtr<()>,
     /// A register that the call got changed, and the program's value of it; see [`ThreadState::begin_step`].
@@ -70,6 +71,12 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
+    /// Who wants the second trap; kept for it from being freed.
+    #[must_use]
+    pub fn listeners(&self) -> Option<Listeners> {
+        Listeners::of(self.listeners.load(Acquire))
+    }
+
     /// Gives the program back the register that its system call got changed.
     pub fn restore(&self, regs: &mut Regs) {
         let changed = self.changed.load(Relaxed);
@@ -584,7 +591,7 @@ impl ThreadState {
         &self,
         slot: u64,
         mask: u64,
-        consumers: *mut ConsumerList,
+        listeners: Option<&Listeners>,
         after: Option<AfterCall>,
         changed: Option<(Reg, u64)>,
     ) {
@@ -595,7 +602,7 @@ impl ThreadState {
         let Some(record) = free else { return };
         record.began.store(latest + 1, Relaxed);
         record.mask.store(mask, Relaxed);
-        record.consumers.store(consumers, Relaxed);
+        record.listeners.store(listeners.map_or(std::ptr::null_mut(), Listeners::word), Relaxed);
         record.after.store(after.map_or(std::ptr::null_mut(), |after| after as *mut ()), Relaxed);
         record.changed.store(changed.map_or(0, |(reg, _)| 1 + reg as u64), Relaxed);
         record.original.store(changed.map_or(0, |(_, value)| value), Relaxed);

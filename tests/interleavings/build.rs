@@ -28,8 +28,8 @@ const MUTANTS: [(&str, &str, &str, &str); 14] = [
     (
         "entry_unordered",
         "address_table.rs",
-        "slot.store(std::ptr::from_ref(entry).cast_mut(), Release);\n                return true;",
-        "slot.store(std::ptr::from_ref(entry).cast_mut(), Relaxed);\n                return true;",
+        "slot.store(tagged(entry), Release);\n                return true;",
+        "slot.store(tagged(entry), Relaxed);\n                return true;",
     ),
     (
         "table_unordered",
