@@ -215,7 +215,7 @@ impl Compiled {
         if self.action.then == Then::Call {
             emit_common_call(&mut code, place);
         } else if self.action.only_counts() {
-            emit_short_jump(&mut code, place, place.call);
+            emit_short_jump(&mut code, place, place.call)?;
         } else {
             emit_jump(&mut code, place, place.call);
         }
@@ -277,10 +277,12 @@ fn emit_jump(code: &mut Emitter, place: Place, target: u64) {
     code.insn(&[&[0xe9], &(target.wrapping_sub(next) as u32).to_le_bytes()]);
 }
 
-/// The same where it is near: back to the call, from code that only counts.
-fn emit_short_jump(code: &mut Emitter, place: Place, target: u64) {
+/// The same where it is near: back to the call, from code that only counts. `None`: it is not.
+fn emit_short_jump(code: &mut Emitter, place: Place, target: u64) -> Option<()> {
     let next = place.entry.wrapping_add(code.here() as u64 + 2);
-    code.insn(&[&[0xeb, target.wrapping_sub(next) as u8]]);
+    let distance = i8::try_from(target.wrapping_sub(next).cast_signed()).ok()?;
+    code.insn(&[&[0xeb, distance as u8]]);
+    Some(())
 }
 
 /// The detour's call as it were, but to the general code: where it was not decided whether the hit counts, what the

@@ -291,7 +291,7 @@ global_asm!(
     ".cfi_startproc",
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
-    // rip = **(CFA - 136) - 27)
+    // rip = **(*(*(CFA - 136) - 19))
     ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
     "pushfq",
     ".cfi_adjust_cfa_offset 8",

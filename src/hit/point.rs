@@ -103,3 +103,60 @@ pub fn reserve(more: usize) {
 pub fn all() -> impl Iterator<Item = &'static ProbePoint> {
     TABLE.all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Entry {
+        at: u64,
+        is_replaced: AtomicBool,
+    }
+
+    impl Placed for Entry {
+        fn address(&self) -> u64 {
+            self.at
+        }
+
+        fn replaced(&self) {
+            self.is_replaced.store(true, Relaxed);
+        }
+    }
+
+    fn entry(at: u64) -> &'static Entry {
+        Box::leak(Box::new(Entry { at, is_replaced: AtomicBool::new(false) }))
+    }
+
+    /// Addresses as functions have them, one after the other; and such that have the same tag, whose searches
+    /// begin at few cells.
+    fn addresses() -> impl Iterator<Item = u64> {
+        (0..2000).map(|n| 0x5555_5555_4000 + n * 16).chain((1..2000).map(|n| 0x1000 + (n << 32)))
+    }
+
+    #[test]
+    fn whatever_was_added_is_found_and_nothing_else() {
+        for at_once in [1, 2, 64, 5000] {
+            let table = AddressTable { cells: AtomicPtr::default(), count: AtomicUsize::new(0), least: 1 };
+            let mut added: Vec<&'static Entry> = Vec::new();
+            for (n, at) in addresses().enumerate() {
+                if n % at_once == 0 {
+                    table.reserve(at_once);
+                }
+                assert!(table.lookup(at).is_none());
+                added.push(entry(at));
+                table.insert(added[n]);
+                assert!(table.lookup(at).is_some_and(|found| std::ptr::eq(found, added[n])));
+            }
+            for old in &added {
+                assert!(table.lookup(old.at).is_some_and(|found| std::ptr::eq(found, *old)));
+                assert!(table.lookup(old.at + 1).is_none() && !old.is_replaced.load(Relaxed));
+            }
+            assert_eq!((table.all().count(), table.count.load(Relaxed)), (added.len(), added.len()));
+            let new = entry(added[7].at);
+            table.insert(new);
+            assert!(added[7].is_replaced.load(Relaxed));
+            assert!(table.lookup(new.at).is_some_and(|found| std::ptr::eq(found, new)));
+            assert_eq!((table.all().count(), table.count.load(Relaxed)), (added.len(), added.len()));
+        }
+    }
+}

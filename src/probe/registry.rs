@@ -258,7 +258,7 @@ impl Registry {
     /// counts only where the request knows of the struct, too.
     #[must_use]
     pub fn find_struct(&self, up: *mut CUprobe) -> Option<usize> {
-        let noted = SafeMemory.read_u64(up as u64 + offset_of!(CUprobe, opaque) as u64)?;
+        let noted = SafeMemory.read_u64((up as u64).wrapping_add(offset_of!(CUprobe, opaque) as u64))?;
         let number = (noted as usize).checked_sub(1)?;
         self.is_made_from(number, up).then_some(number)
     }
