@@ -134,7 +134,7 @@ pub(super) unsafe fn register_all(probes: &[ApiProbe]) -> Result<(), Errno> {
     }
     start::engine()?;
     let (result, stale) = locked(|registry| {
-        if ups.iter().any(|up| registry.find_struct(*up).is_some()) {
+        if registry.has_any_struct(&ups) {
             return (Err(-libc::EINVAL), Vec::new());
         }
         if wanted.iter().any(|wanted| matches!(wanted, Wanted::Address(_))) {

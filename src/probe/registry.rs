@@ -270,6 +270,16 @@ impl Registry {
             .or_else(|| (0..self.requests.len()).find(|number| self.is_made_from(*number, up)))
     }
 
+    /// Whether a request was made from one of these. One that was written over, though it must not, is not recognised
+    /// where looking at all of them takes long.
+    #[must_use]
+    pub fn has_any_struct(&self, ups: &[*mut CUprobe]) -> bool {
+        const AT_ONCE: usize = 1 << 14;
+        let looks = ups.len().saturating_mul(self.requests.len());
+        let find = if looks <= AT_ONCE { Self::search_struct } else { Self::find_struct };
+        ups.iter().any(|up| find(self, *up).is_some())
+    }
+
     fn is_made_from(&self, number: usize, up: *mut CUprobe) -> bool {
         let request = self.requests.get(number).and_then(Option::as_ref);
         request.is_some_and(|request| request.maker.up() == Some(up))
