@@ -19,7 +19,7 @@ pub(in crate::hit) use action::change_action;
 use crate::hit::consumer::Flow;
 use crate::hit::trap::Hit;
 use crate::hit::{clones, output, process, restrict, seccomp, thread};
-use crate::regs::Reg;
+use crate::regs::{Reg, Regs};
 use crate::sys::{self, SysResult};
 
 /// Called before a program is executed over this one, with argv and envp pointers; returns the envp
@@ -168,4 +168,11 @@ pub(super) fn skip(hit: &mut Hit<'_>, result: SysResult) -> Flow {
     hit.regs.r11 = hit.regs.rflags;
     hit.regs.rip = next;
     Flow::RipChanged
+}
+
+/// After the system call: it is made once more, by way of its gate.
+fn call_again(regs: &mut Regs, number: i64) {
+    const SYSCALL_LEN: u64 = 2;
+    regs.rax = number as u64;
+    regs.rip -= SYSCALL_LEN;
 }

@@ -123,6 +123,8 @@ pub struct ThreadState {
     beside_blocked: AtomicU64,
     /// While a system call waits with a mask of its own (sigsuspend and its kin): that mask, with [`WAITING`].
     pub waiting: AtomicU64,
+    /// Address of the frame that leads to that system call. It says so as long as the call has not been made.
+    pub leads_to_wait: AtomicU64,
     /// Which of them it waits for in sigwait and its kin. Cleared by whoever sends it one.
     pub accepts: AtomicU64,
     /// A vfork child runs on this thread's TLS while its parent waits: what it does to our signals is
@@ -355,6 +357,7 @@ impl ThreadState {
         self.is_settled.store(false, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
+        self.leads_to_wait.store(0, Relaxed);
         self.accepts.store(0, Relaxed);
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
@@ -521,8 +524,8 @@ impl ThreadState {
 
     /// The protected signals blocked now: by the mask of a waiting system call, or by the thread's own.
     pub fn blocked_now(&self) -> u64 {
-        match self.waiting.load(Relaxed) {
-            0 => self.blocked.load(Relaxed),
+        match self.waiting.load(SeqCst) {
+            0 => self.blocked.load(SeqCst),
             mask => mask & PROTECTED_MASK,
         }
     }
@@ -555,7 +558,7 @@ impl ThreadState {
 
     /// A system call is about to wait with `mask` in force.
     pub fn begin_wait(&self, mask: u64) {
-        self.waiting.store(mask | WAITING, Relaxed);
+        self.waiting.store(mask | WAITING, SeqCst);
     }
 
     /// It returned, or a handler ran.

@@ -4,16 +4,13 @@ use std::sync::atomic::Ordering::*;
 
 use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalInfo;
-use crate::hit::gates::skip;
+use crate::hit::gates::{call_again, skip};
 use crate::hit::memory::SafeMemory;
 use crate::hit::pending;
 use crate::hit::thread::{self, PROTECTED_MASK, StepRecord, ThreadState};
 use crate::hit::trap::Hit;
 use crate::regs::{Memory, Regs};
 use crate::sys::{self, SIGSET_SIZE};
-
-/// Bytes of a `syscall` instruction.
-const SYSCALL_LEN: u64 = 2;
 
 pub(super) fn sigtimedwait(hit: &mut Hit<'_>, [set, info, _, size, ..]: [u64; 6]) -> Flow {
     if size as usize != SIGSET_SIZE {
@@ -54,8 +51,7 @@ fn accepted(thread: &ThreadState, _: &StepRecord, regs: &mut Regs) -> bool {
     let no_handler_ran = thread.waiting_mask().is_some();
     thread.end_wait();
     if no_handler_ran && regs.rax as i64 == -i64::from(libc::EINTR) {
-        regs.rax = libc::SYS_rt_sigtimedwait as u64;
-        regs.rip -= SYSCALL_LEN;
+        call_again(regs, libc::SYS_rt_sigtimedwait);
         return true;
     }
     let was_announced = show_what_was_sent(regs);
