@@ -10,6 +10,7 @@ pub mod config;
 pub mod elf;
 pub mod error;
 pub mod fetch;
+#[expect(unsafe_code, reason = "a tagged pointer")]
 pub mod few;
 #[allow(unsafe_code, reason = "signal handlers")]
 pub mod hit;
@@ -23,6 +24,8 @@ pub mod runtime;
 pub mod syntax;
 #[expect(unsafe_code, reason = "system calls, the heap, memcpy")]
 pub mod sys;
+#[expect(unsafe_code, reason = "a block without a fat pointer")]
+pub mod thin;
 pub mod trace;
 pub mod unwind;
 

@@ -131,6 +131,8 @@ mod several {
              hits 1\n\
              unregister: 0\n\
              unregister again: -EINVAL\n\
+             written over, and again: -EINVAL\n\
+             unregister: 0\n\
              disable: -EINVAL\n\
              enable: -EINVAL\n\
              registered disabled: 0\n\

@@ -29,8 +29,11 @@ fn what_a_place_takes_is_told_and_is_little() {
     let (memory, mapped) = (number_before(line, "bytes of memory"), number_before(line, "of address space"));
     // The probe's own text becomes a copy of this process, too.
     assert!((100..LIMIT).contains(&memory), "{line}");
-    assert!((100..2 * LIMIT).contains(&mapped), "{line}");
+    // With what is set aside for the report.
+    assert!((100..MAPPED_LIMIT).contains(&mapped), "{line}");
 }
 
 /// Bytes a place, with some room for what does not grow with them.
-const LIMIT: u64 = 1000;
+const LIMIT: u64 = 450;
+/// The same of address space.
+const MAPPED_LIMIT: u64 = 1500;

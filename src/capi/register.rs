@@ -1,14 +1,13 @@
 //! register, unregister, enable, disable.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
 use super::wanted::{Wanted, describe};
 use crate::error::Refusal;
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, MAX_INSTANCE_DATA};
 use crate::place::ObjectPattern;
-use crate::probe::{ApiProbe, Maker, Registry, lock, wait_until_idle};
+use crate::probe::{ApiProbe, Asked, Registry, lock, wait_until_idle};
 use crate::runtime::start;
 use crate::sys::FixedHashMap;
 
@@ -135,7 +134,7 @@ pub(super) unsafe fn register_all(probes: &[ApiProbe]) -> Result<(), Errno> {
     }
     start::engine()?;
     let (result, stale) = locked(|registry| {
-        if ups.iter().any(|up| registry.find_struct(*up).is_some()) {
+        if registry.has_any_struct(&ups) {
             return (Err(-libc::EINVAL), Vec::new());
         }
         if wanted.iter().any(|wanted| matches!(wanted, Wanted::Address(_))) {
@@ -144,7 +143,7 @@ pub(super) unsafe fn register_all(probes: &[ApiProbe]) -> Result<(), Errno> {
         let mut requests = Vec::with_capacity(probes.len());
         for (probe, wanted) in probes.iter().zip(wanted) {
             match wanted.label(registry) {
-                Ok(label) => requests.push(Maker::Api(*probe, Arc::new(label))),
+                Ok(label) => requests.push(Asked::api(*probe, label)),
                 Err(refusal) => return (Err(refusal.errno()), Vec::new()),
             }
         }
@@ -212,15 +211,15 @@ unsafe fn zero_counts(probe: ApiProbe) {
 fn refusal_of(registry: &Registry, number: usize) -> Option<Errno> {
     let request = registry.requests[number].as_ref()?;
     let instances: Vec<_> =
-        request.instances.iter().filter_map(|i| registry.instances[*i as usize].as_ref()).collect();
+        request.instances().iter().filter_map(|i| registry.instances[*i as usize].as_ref()).collect();
     if let Some(refusal) = instances.iter().find_map(|instance| instance.refusal.as_ref()) {
         return Some(refusal.errno());
     }
     match instances.len() {
         1 => None,
         0 => {
-            let waits = can_be_loaded(registry, &request.maker.place().object);
-            match request.refusal.as_deref() {
+            let waits = registry.place_of(number).is_some_and(|place| can_be_loaded(registry, &place.object));
+            match request.refusal() {
                 Some(Refusal::ObjectNotLoaded { .. }) if waits => None,
                 Some(refusal) => Some(refusal.errno()),
                 None => Some(-libc::ENOENT),
@@ -269,7 +268,7 @@ pub(super) unsafe fn unregister_all(ups: &[*mut CUprobe]) -> Result<(), Errno> {
     let consumers = locked(|registry| {
         let mut numbers = Vec::new();
         for up in ups {
-            numbers.push(registry.find_struct(*up).ok_or(-libc::EINVAL)?);
+            numbers.push(registry.search_struct(*up).ok_or(-libc::EINVAL)?);
         }
         numbers.dedup();
         let consumers = registry.unregister_all(&numbers);
@@ -284,7 +283,7 @@ fn switch(up: *mut CUprobe, on: bool) -> Result<(), Errno> {
         return Err(-libc::EINVAL);
     }
     let consumers = locked(|registry| {
-        let number = registry.find_struct(up).ok_or(-libc::EINVAL)?;
+        let number = registry.search_struct(up).ok_or(-libc::EINVAL)?;
         registry.enable(number, on);
         Ok::<_, Errno>(registry.consumers_of(number))
     })??;
@@ -301,7 +300,7 @@ fn sync(up: *mut CUprobe) -> Result<(), Errno> {
         return Err(-libc::EINVAL);
     }
     locked(|registry| {
-        let number = registry.find_struct(up).ok_or(-libc::EINVAL)?;
+        let number = registry.search_struct(up).ok_or(-libc::EINVAL)?;
         Registry::sync(&registry.consumers_of(number));
         Ok(())
     })?

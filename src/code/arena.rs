@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 use super::maps::{free_gaps, read_obstacles};
 use super::poke::Poker;
-use crate::hit::point::{ProbePoint, SLOT_SIZE, STEP_OFFSET};
+use crate::hit::point::{self, ProbePoint, SLOT_SIZE, STEP_OFFSET};
 use crate::hit::slots::{self, Arena};
 use crate::insn::slot::{Boost, SlotBytes, Step};
 use crate::insn::{Code, DisplacedInsn, relocate};
@@ -16,6 +16,7 @@ use crate::sys::{self, FixedHashMap};
 
 /// Bytes of one arena.
 const ARENA_SIZE: usize = 1 << 20;
+const _: () = assert!(ARENA_SIZE / SLOT_SIZE < 1 << 16);
 /// How far a 32-bit displacement reaches, less room for the instruction and the slot.
 const REACH: u64 = 0x7fff_0000;
 /// Distance kept from other mappings: stacks and brk heaps grow.
@@ -39,7 +40,7 @@ struct Space {
 #[derive(Default)]
 pub struct Arenas {
     spaces: Vec<Space>,
-    /// Slot of each instruction that ever had one.
+    /// Slots of instructions that are not those of the places now at their addresses.
     known: FixedHashMap<(u64, [u8; 15]), u64>,
     /// Slots filled but not yet written.
     queued: Vec<(u64, [u8; SLOT_SIZE])>,
@@ -49,6 +50,11 @@ impl Arenas {
     /// A slot for `insn`, whose memory operands lie in `near`. `None`: no room in reach. The slot's
     /// code is in place after [`Arenas::flush`].
     pub fn take(&mut self, insn: &DisplacedInsn, near: Neighbourhood) -> Option<u64> {
+        // Nearly always there is none: nothing is kept of an instruction that no other takes the place of.
+        let before = point::lookup(insn.at);
+        if let Some(before) = before.filter(|before| before.slot_number != 0) {
+            self.known.insert((before.at, before.insn.bytes), before.slot());
+        }
         if let Some(slot) = self.known.get(&(insn.at, insn.bytes)) {
             return Some(*slot);
         }
@@ -60,7 +66,9 @@ impl Arenas {
         Step::build(insn, slot + STEP_OFFSET, &mut form).ok()?;
         code[Boost::SIZE..].copy_from_slice(&form.padded()[..Step::SIZE]);
         self.queued.push((slot, code));
-        self.known.insert((insn.at, insn.bytes), slot);
+        if before.is_some() {
+            self.known.insert((insn.at, insn.bytes), slot);
+        }
         Some(slot)
     }
 
@@ -162,4 +170,43 @@ fn try_map(base: u64) -> Option<u64> {
     // SAFETY: our own fresh mapping.
     let _ = unsafe { sys::munmap(got, ARENA_SIZE) };
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::hit::listeners::ListenerCell;
+    use crate::insn::classify;
+
+    /// As when an object is unloaded and another comes in its place, for ever.
+    #[test]
+    fn an_instruction_that_comes_back_has_its_old_slot() {
+        static PLACE: u8 = 0;
+        let at = std::ptr::from_ref(&PLACE).addr() as u64;
+        let near = Neighbourhood { low: at, high: at + 1 };
+        let all = [&[0x48, 0x89, 0xf8][..], &[0x48, 0x01, 0xf0], &[0x48, 0x29, 0xf0]]
+            .map(|bytes| classify(bytes, at).expect("an instruction"));
+        let mut arenas = Arenas::default();
+        let mut taken: Vec<u64> = Vec::new();
+        for n in 0..9 {
+            let insn: &'static DisplacedInsn = Box::leak(Box::new(all[n % all.len()]));
+            let slot = arenas.take(insn, near).expect("room");
+            taken.push(slot);
+            point::insert(Box::leak(Box::new(ProbePoint {
+                at,
+                insn,
+                consumers: ListenerCell::default(),
+                detour: AtomicPtr::default(),
+                slot_number: slots::number(slot),
+                armed: AtomicBool::new(false),
+                optimized: AtomicBool::new(false),
+                gone: AtomicBool::new(false),
+            })));
+        }
+        assert!(taken[0] != taken[1] && taken[1] != taken[2] && taken[2] != taken[0]);
+        assert_eq!((&taken[3..6], &taken[6..]), (&taken[..3], &taken[..3]));
+        assert!(point::lookup(at).is_some_and(|now| now.slot() == taken[8]));
+    }
 }

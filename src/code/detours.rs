@@ -36,7 +36,7 @@ mod stretches;
 use std::fmt;
 
 use gaps::{Gaps, Limits, PAGE};
-use stretches::{Fit, FreeSpace, Stretches, Wanted};
+use stretches::{Fit, FreeSpace, LEAST, Stretches, Wanted};
 
 use super::maps::read_obstacles;
 use super::poke::Poker;
@@ -104,6 +104,8 @@ pub struct DetourSpace {
     queued: Vec<(u64, usize, usize)>,
     /// One after the other: blocks of their own would lie between what stays, and hold its pages.
     code: Vec<u8>,
+    /// Words that the code of all detours in reach of them shares.
+    tables: Vec<u64>,
     usage: Usage,
     /// The kernel refused memory: no more is asked for until [`DetourSpace::forget_maps`].
     is_exhausted: bool,
@@ -119,7 +121,7 @@ impl DetourSpace {
     /// Executable and not writable; filled by [`DetourSpace::queue`] and [`DetourSpace::flush`].
     /// `None`: no room in reach, or the process may not map more.
     pub fn take(&mut self, window: &Window, head: usize, len: usize) -> Option<Placed> {
-        let (head, len) = (head as u64, len as u64);
+        let (head, len) = (head as u64, (len as u64).max(LEAST));
         let (low, high) = window.reach();
         let low = low.max(window.at().saturating_sub(REACH));
         let high = high.min(window.at().saturating_add(REACH)).saturating_add(1);
@@ -162,6 +164,40 @@ impl DetourSpace {
         Some(placed)
     }
 
+    /// The table that a detour at `at` shares with others, if there is one.
+    #[must_use]
+    pub fn table_of(&self, at: u64) -> Option<u64> {
+        self.tables.iter().copied().find(|table| table.abs_diff(at) < REACH)
+    }
+
+    /// The same, or a new one of these words, for a detour of `window`. `None`: no room in reach.
+    pub fn table(&mut self, window: &Window, at: u64, words: &[u64; 4]) -> Option<u64> {
+        if let Some(table) = self.table_of(at) {
+            return Some(table);
+        }
+        // With room to align it.
+        const TAKEN: u64 = LEAST + 8;
+        let is_near = |(start, end): &(u64, u64)| start.abs_diff(at) < REACH && end - start >= TAKEN;
+        let free = self.free.useful().iter().find(is_near).map(|(start, _)| start);
+        let start = match free {
+            Some(start) => {
+                self.free.remove(start, start + TAKEN);
+                self.usage.used += TAKEN;
+                start
+            }
+            None => {
+                let placed = self.take(window, 0, TAKEN as usize)?;
+                self.usage.detours -= 1;
+                Some(placed.at).filter(|placed| placed.abs_diff(at) < REACH)?
+            }
+        };
+        let table = start.next_multiple_of(8);
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.queue(table, &bytes);
+        self.tables.push(table);
+        Some(table)
+    }
+
     /// `bytes` will be at `at`, which was taken, after [`DetourSpace::flush`].
     pub fn queue(&mut self, at: u64, bytes: &[u8]) {
         self.queued.push((at, self.code.len(), bytes.len()));
@@ -173,6 +209,15 @@ impl DetourSpace {
     /// # Errors
     /// errno; then some of it may not be written, and none of it is queued any more.
     pub fn flush(&mut self, poker: &mut Poker) -> Result<(), i32> {
+        let written = self.write_queued(poker);
+        if written.is_err() {
+            // Some may not be there. What has called by one that is goes on to do so.
+            self.tables.clear();
+        }
+        written
+    }
+
+    fn write_queued(&mut self, poker: &mut Poker) -> Result<(), i32> {
         let mut queued = std::mem::take(&mut self.queued);
         let code = std::mem::take(&mut self.code);
         let code = |from: usize, len: usize| code.get(from..from + len).unwrap_or_default();
@@ -201,15 +246,7 @@ impl DetourSpace {
         }
         let (_, from) = FreeSpace::granules(end, 0);
         let (to, _) = FreeSpace::granules(next, 0);
-        self.free.contains(from, to)
-    }
-
-    /// Gives memory back that was taken: nobody runs there any more, and no jump leads there.
-    pub fn give(&mut self, at: u64, len: usize) {
-        let (start, end) = FreeSpace::granules(at, len as u64);
-        self.free.add(start, end);
-        self.usage.used -= end - start;
-        self.usage.detours -= 1;
+        to < from + LEAST || self.free.useful().contains(from, to)
     }
 
     /// Gives back the memory of what makes the next search faster.

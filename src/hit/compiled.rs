@@ -117,6 +117,14 @@ impl Built {
     }
 }
 
+impl Action {
+    /// Whether that is all: then the code is so short that its jumps are, too. There may be very many of these.
+    #[must_use]
+    pub const fn only_counts(&self) -> bool {
+        self.filter.is_none() && matches!(self.then, Then::Count(_))
+    }
+}
+
 impl Compiled {
     /// The code. The displaced instructions come behind it. `None`: there is no code for it.
     #[must_use]
@@ -206,6 +214,8 @@ impl Compiled {
         self.restore(&mut code);
         if self.action.then == Then::Call {
             emit_common_call(&mut code, place);
+        } else if self.action.only_counts() {
+            emit_short_jump(&mut code, place, place.call)?;
         } else {
             emit_jump(&mut code, place, place.call);
         }
@@ -265,6 +275,14 @@ const _: () = assert!(Run::CONSUMER == 0);
 fn emit_jump(code: &mut Emitter, place: Place, target: u64) {
     let next = place.entry.wrapping_add(code.here() as u64 + 5);
     code.insn(&[&[0xe9], &(target.wrapping_sub(next) as u32).to_le_bytes()]);
+}
+
+/// The same where it is near: back to the call, from code that only counts. `None`: it is not.
+fn emit_short_jump(code: &mut Emitter, place: Place, target: u64) -> Option<()> {
+    let next = place.entry.wrapping_add(code.here() as u64 + 2);
+    let distance = i8::try_from(target.wrapping_sub(next).cast_signed()).ok()?;
+    code.insn(&[&[0xeb, distance as u8]]);
+    Some(())
 }
 
 /// The detour's call as it were, but to the general code: where it was not decided whether the hit counts, what the

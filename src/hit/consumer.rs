@@ -1,11 +1,10 @@
 //! Who uses a probed place, and what is done for them at a hit.
 
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::fetch::{EventProgram, Needs};
-use crate::few::Few;
+use crate::hit::behind::Behind;
 use crate::hit::c_structs::{CUjprobe, CUprobe, CUretprobe, FLAG_DISABLED, FLAG_GONE, PreHandler};
 use crate::hit::counters::Counters;
 use crate::hit::histogram::{HistogramCounts, Measured};
@@ -42,13 +41,15 @@ pub struct EventRole {
     pub plugins: Vec<PreHandler>,
     /// What a plugin gets as its first argument.
     pub plugin_probe: Box<CUprobe>,
+    /// `at`, as the user wrote it.
+    pub at: &'static str,
 }
 
 /// What the engine's own consumers do at a hit.
 pub type InternalHandler = fn(&mut Hit<'_>) -> Flow;
 
-/// What a consumer is. [`super::direct`] reads the struct of [`Role::Handlers`].
-#[repr(C, u64)]
+/// What a consumer is.
+#[derive(Clone, Copy)]
 pub enum Role {
     /// From a config; the same for all places of a pattern in one object.
     Event(&'static EventRole),
@@ -64,9 +65,27 @@ pub enum Role {
     Internal(InternalHandler),
 }
 
-/// Where in a [`Role`] its pointer is: behind the word that says which it is.
-pub(super) const ROLE_POINTER: usize = size_of::<u64>();
-const _: () = assert!(size_of::<Role>() == ROLE_POINTER + size_of::<u64>());
+/// Which [`Role`]: these bits of a byte.
+const KIND: u8 = 7;
+const EVENT: u8 = 0;
+const HANDLERS: u8 = 1;
+const RETURN: u8 = 2;
+const JUMP: u8 = 3;
+const REPLACE: u8 = 4;
+const INTERNAL: u8 = 5;
+
+/// What is noted of a consumer before it is published: bits of the same byte.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub enum Mark {
+    /// No jump instead of int3.
+    OnlyInt3 = 1 << 3,
+    /// It has something to do after the instruction. Noted: the caller's struct may be gone before a hit that has
+    /// found the consumer ends.
+    WantsPost = 1 << 4,
+    /// What is behind is a label: see [`Consumer::label`].
+    HasLabel = 1 << 5,
+}
 
 impl EventRole {
     /// Whether anything is done at a hit besides counting it.
@@ -106,28 +125,23 @@ pub enum Flow {
 pub struct Consumer {
     /// Called at hits. False while disabled, after unregister, after a crash.
     pub alive: AtomicBool,
-    /// Hits are counted in [`Counters::hits`], not in the caller's struct: copied there when it asks. (Beside `alive`
-    /// for [`super::direct`], which looks at both at once.)
+    /// Hits are counted in [`Counters::hits`], not in the caller's struct: copied there when it asks. Then it has a
+    /// [`More`]. (Beside `alive` for [`super::direct`], which looks at both at once.)
     apart: bool,
-    /// No jump instead of int3.
-    pub only_int3: bool,
-    /// Where [`super::direct`] counts it then: the cell of [`Counters::hits`]; 0: there is none.
-    pub cell: u32,
     /// The signal of the handler's crash, or 0.
-    pub crash_signal: AtomicI32,
-    /// And its address.
-    pub crash_address: AtomicU64,
-    /// What it does.
-    pub role: Role,
-    /// For [`super::direct`], which also reads the struct in the role: its pre_handler; 0: none.
-    pub handler: usize,
-    /// And what calls it: one of the guarded calls.
+    crash_signal: AtomicU8,
+    /// What it does, [`KIND`] (see [`Consumer::role`]), and the [`Mark`]s it has.
+    kind_and_marks: u8,
+    /// Where [`super::direct`] counts it if `apart`: the cell of [`Counters::hits`]; 0: there is none.
+    pub(super) cell: u32,
+    /// And to whom it does it. [`super::direct`] reads the struct of [`Role::Handlers`] here.
+    pub(super) target: *const (),
+    /// For [`super::direct`]: what calls the struct's pre_handler, one of the guarded calls; 0: there is none.
     pub call: usize,
-    /// Of the C API: where it is, for messages.
-    pub label: Option<Arc<Label>>,
-    /// What it counts, and what else others need.
-    pub more: Option<Box<More>>,
+    /// [`Consumer::more`] or, where it has just that, [`Consumer::label`].
+    pub(super) behind: Behind,
 }
+const _: () = assert!(size_of::<Consumer>() == 32);
 
 /// What a consumer needs that counts, or follows calls, or has a name.
 pub struct More {
@@ -135,12 +149,31 @@ pub struct More {
     pub counters: Counters,
     /// Name for events and messages: of those from a config.
     pub name: &'static str,
-    /// `at`, as the user wrote it.
-    pub at: &'static str,
+    /// The function it is in, where known: of those from a config.
+    pub symbol: Option<&'static Symbol>,
     /// What few need.
     pub special: Option<Box<Special>>,
     /// The next in the list of all consumers with counts of their own.
     pub next: AtomicPtr<Consumer>,
+}
+
+/// What a place is called in its file.
+pub struct Symbol {
+    /// The function's name; `None`: that of the consumer.
+    name: Option<&'static str>,
+    /// Distance from it.
+    pub offset: u64,
+}
+
+impl Symbol {
+    /// Of places that have the name of the function that begins there: most places of patterns.
+    pub const LIKE_THE_PROBE: Self = Self { name: None, offset: 0 };
+
+    /// A function, and the distance from it.
+    #[must_use]
+    pub const fn new(name: &'static str, offset: u64) -> Self {
+        Self { name: Some(name), offset }
+    }
 }
 
 /// What a consumer needs that does more than to count.
@@ -165,6 +198,10 @@ pub struct Special {
     pub returns_twice: bool,
     /// What the binary trace knows of it.
     pub definition: Definition,
+    /// Of one of the C API: where it is, for messages.
+    pub label: Option<Label>,
+    /// Where its handler crashed: of those from a config, which tell it later.
+    pub crash_address: AtomicU64,
 }
 
 impl Special {
@@ -182,6 +219,8 @@ impl Special {
             hists: Vec::new(),
             returns_twice: false,
             definition: ring::undefined(),
+            label: None,
+            crash_address: AtomicU64::new(0),
         }
     }
 }
@@ -193,13 +232,19 @@ impl Default for Special {
 }
 
 impl More {
+    /// The name of the function it is in, and the distance from there.
+    #[must_use]
+    pub fn function(&self) -> Option<(&'static str, u64)> {
+        self.symbol.map(|symbol| (symbol.name.unwrap_or(self.name), symbol.offset))
+    }
+
     /// With nothing counted.
     #[must_use]
-    pub const fn new(name: &'static str, at: &'static str) -> Self {
+    pub const fn new(name: &'static str) -> Self {
         Self {
             counters: Counters::new(),
             name,
-            at,
+            symbol: None,
             special: None,
             next: AtomicPtr::new(std::ptr::null_mut()),
         }
@@ -207,7 +252,7 @@ impl More {
 }
 
 /// That of all who have none: who counts there counts for nobody.
-static NOTHING_MORE: More = More::new("", "");
+static NOTHING_MORE: More = More::new("");
 /// The same.
 static NOTHING_SPECIAL: Special = Special::new();
 
@@ -216,7 +261,7 @@ impl Deref for Consumer {
 
     #[inline]
     fn deref(&self) -> &More {
-        self.more.as_deref().unwrap_or(&NOTHING_MORE)
+        self.more().unwrap_or(&NOTHING_MORE)
     }
 }
 
@@ -237,26 +282,6 @@ unsafe impl Sync for Consumer {}
 // SAFETY: as above.
 unsafe impl Send for Consumer {}
 
-/// The users of one place, in the order of registration. Immutable once published.
-pub struct ConsumerList {
-    /// All of them; the engine's own come last.
-    pub all: Few<*const Consumer>,
-    /// Whether any wants to run after the instruction.
-    pub wants_post: bool,
-}
-
-impl ConsumerList {
-    /// The only consumer, where it is one that [`super::direct`] may call; else null.
-    #[must_use]
-    pub fn sole(&self) -> *const Consumer {
-        match self.all.as_slice() {
-            // SAFETY: listed consumers are alive.
-            [sole] if !self.wants_post && unsafe { (**sole).handler } != 0 => *sole,
-            _ => std::ptr::null(),
-        }
-    }
-}
-
 /// Consumers whose counters a fork child must zero: append-only.
 static COUNTED: AtomicPtr<Consumer> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -264,35 +289,87 @@ impl Consumer {
     /// A consumer, not alive yet.
     #[must_use]
     pub const fn new(role: Role) -> Self {
+        let (kind, target) = match role {
+            Role::Event(event) => (EVENT, std::ptr::from_ref(event).cast()),
+            Role::Handlers(up) => (HANDLERS, up.cast_const().cast()),
+            Role::Return(rp) => (RETURN, rp.cast_const().cast()),
+            Role::Jump(jp) => (JUMP, jp.cast_const().cast()),
+            Role::Replace(to) => (REPLACE, std::ptr::without_provenance(to as usize)),
+            Role::Internal(run) => (INTERNAL, run as *const ()),
+        };
         Self {
             alive: AtomicBool::new(false),
             apart: false,
-            only_int3: false,
+            crash_signal: AtomicU8::new(0),
+            kind_and_marks: kind,
             cell: 0,
-            crash_signal: AtomicI32::new(0),
-            crash_address: AtomicU64::new(0),
-            role,
-            handler: 0,
+            target,
             call: 0,
-            label: None,
-            more: None,
+            behind: Behind::NOTHING,
         }
     }
 
-    /// Lets [`super::direct`] call its pre_handler, if it has one. `with_vectors`: which may touch vector
-    /// registers.
-    pub fn call_directly(&mut self, with_vectors: bool) {
-        let Role::Handlers(up) = self.role else { return };
+    /// Whether that is noted of it. Signal-safe.
+    #[inline]
+    #[must_use]
+    pub const fn has(&self, mark: Mark) -> bool {
+        self.kind_and_marks & mark as u8 != 0
+    }
+
+    /// Notes it, or that it is not so. Before it is published.
+    pub const fn mark(&mut self, mark: Mark, is_so: bool) {
+        self.kind_and_marks = self.kind_and_marks & !(mark as u8) | if is_so { mark as u8 } else { 0 };
+    }
+
+    /// What it does.
+    #[inline]
+    #[must_use]
+    pub fn role(&self) -> Role {
+        match self.kind_and_marks & KIND {
+            // SAFETY: what `new` has stored.
+            EVENT => Role::Event(unsafe { &*self.target.cast() }),
+            HANDLERS => Role::Handlers(self.target.cast_mut().cast()),
+            RETURN => Role::Return(self.target.cast_mut().cast()),
+            JUMP => Role::Jump(self.target.cast_mut().cast()),
+            REPLACE => Role::Replace(self.target.addr() as u64),
+            _ => {
+                // SAFETY: as above.
+                Role::Internal(unsafe { std::mem::transmute::<*const (), InternalHandler>(self.target) })
+            }
+        }
+    }
+
+    /// `at`, as the user wrote it: of those from a config.
+    #[must_use]
+    pub fn at(&self) -> &'static str {
+        match self.role() {
+            Role::Event(event) => event.at,
+            _ => "",
+        }
+    }
+
+    /// The signal of its handler's crash; 0: it has not crashed.
+    #[must_use]
+    pub fn crash_signal(&self) -> i32 {
+        i32::from(self.crash_signal.load(Acquire))
+    }
+
+    /// Notes its handlers: what is to be done after the instruction, and what [`super::direct`] may call.
+    /// `with_vectors`: which may touch vector registers.
+    pub fn note_handlers(&mut self, with_vectors: bool) {
+        let Role::Handlers(up) = self.role() else { return };
         // SAFETY: registered: the struct is there.
-        self.handler = unsafe { (*up).pre_handler }.map_or(0, |handler| handler as usize);
-        self.call = match with_vectors {
+        let (before, after) = unsafe { ((*up).pre_handler, (*up).post_handler) };
+        self.mark(Mark::WantsPost, after.is_some());
+        self.call = before.map_or(0, |handler| match with_vectors {
             true => direct::uprobe_direct_vectors as *const () as usize,
-            false => self.handler,
-        };
+            false => handler as usize,
+        });
     }
 
     /// Lets each thread count its hits for itself, where its `more` says: it must have one. Before the first hit.
     pub fn count_apart(&mut self) {
+        debug_assert!(self.more().is_some());
         self.apart = true;
         self.cell = self.counters.hits.cell().unwrap_or(0);
     }
@@ -316,13 +393,13 @@ impl Consumer {
     /// Whose `nhit` does not have them, and what is counted so far.
     #[must_use]
     pub fn counted_apart(&self) -> Option<(*mut CUprobe, u64)> {
-        let up = self.role.up().filter(|_| self.apart)?;
+        let up = self.role().up().filter(|_| self.apart)?;
         Some((up, self.counters.hits.read()))
     }
 
     /// Puts it on the list that [`reset_all`] walks. It must live for ever.
     pub fn keep_counts(&'static self) {
-        let Some(more) = &self.more else { return };
+        let Some(more) = self.more() else { return };
         let mut head = COUNTED.load(Acquire);
         loop {
             more.next.store(head, Relaxed);
@@ -336,7 +413,7 @@ impl Consumer {
     /// Whether calls outlive the hits that began them: they refer to this consumer until they are over.
     #[must_use]
     pub const fn follows_calls(&self) -> bool {
-        matches!(self.role, Role::Return(_))
+        self.kind_and_marks & KIND == RETURN
     }
 
     /// Calls followed that have neither returned nor been unwound.
@@ -345,27 +422,17 @@ impl Consumer {
         if self.follows_calls() { self.counters.outstanding() } else { 0 }
     }
 
-    /// Whether it has something to do after the instruction.
-    #[must_use]
-    pub fn wants_post(&self) -> bool {
-        match self.role {
-            // SAFETY: the caller keeps the struct and its handlers unchanged while registered.
-            Role::Handlers(up) => unsafe { (*up).post_handler.is_some() },
-            _ => false,
-        }
-    }
-
     /// Counts a hit that no handler sees. Signal-safe.
     pub fn miss(&self, thread: &ThreadState) {
         if !self.alive.load(Acquire) {
             return;
         }
         self.counters.nmissed.fetch_add(1, Relaxed);
-        if let Some(up) = self.role.up() {
+        if let Some(up) = self.role().up() {
             // SAFETY: alive, so the struct is there.
             alone::add(thread, unsafe { &(*up).nmissed }, 1);
         }
-        if let Role::Return(rp) = self.role {
+        if let Role::Return(rp) = self.role() {
             // SAFETY: as above.
             alone::add(thread, unsafe { &(*rp).nmissed }, 1);
         }
@@ -373,7 +440,7 @@ impl Consumer {
 
     /// Runs the consumer for one hit. Signal-safe.
     pub fn run(&self, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
-        match &self.role {
+        match self.role() {
             Role::Event(event) if event.side == Side::Entry => self.run_event(event, hit, thread),
             Role::Event(event) => {
                 returning::follow_for_event(self, event, hit, thread);
@@ -381,16 +448,16 @@ impl Consumer {
             }
             Role::Handlers(up) => {
                 // SAFETY: alive: the struct is registered and unchanged.
-                let (handler, nhit) = unsafe { ((**up).pre_handler, &(**up).nhit) };
+                let (handler, nhit) = unsafe { ((*up).pre_handler, &(*up).nhit) };
                 self.count_hit(thread, nhit, 1);
                 match handler {
-                    Some(handler) => self.call_pre(handler, *up, hit, thread),
+                    Some(handler) => self.call_pre(handler, up, hit, thread),
                     None => Flow::Continue,
                 }
             }
-            Role::Jump(jp) => jprobe::run(self, *jp, hit, thread),
+            Role::Jump(jp) => jprobe::run(self, jp, hit, thread),
             Role::Return(rp) => {
-                returning::follow_for_handlers(self, *rp, hit, thread);
+                returning::follow_for_handlers(self, rp, hit, thread);
                 Flow::Continue
             }
             Role::Replace(_) | Role::Internal(_) => Flow::Continue,
@@ -506,7 +573,7 @@ impl Consumer {
 
     /// Runs the post_handler, where there is one.
     pub fn run_post(&self, hit: &mut Hit<'_>, thread: &'static ThreadState) {
-        let Role::Handlers(up) = self.role else { return };
+        let Role::Handlers(up) = self.role() else { return };
         // SAFETY: alive: the struct is registered and unchanged.
         let Some(handler) = (unsafe { (*up).post_handler }) else { return };
         let before = *hit.regs;
@@ -520,7 +587,7 @@ impl Consumer {
 
     /// The fault_handler for a fault of the displaced instruction: whether it dealt with it.
     pub fn run_fault(&self, hit: &mut Hit<'_>, thread: &'static ThreadState, signal: i32) -> bool {
-        let Some(up) = self.role.up() else { return false };
+        let Some(up) = self.role().up() else { return false };
         // SAFETY: alive: the struct is registered and unchanged.
         let Some(handler) = (unsafe { (*up).fault_handler }) else { return false };
         let on_trap = hit.is_trap();
@@ -548,7 +615,7 @@ impl Consumer {
         }
         if self.alive.swap(false, SeqCst) {
             self.crash_address.store(address, Relaxed);
-            self.crash_signal.store(signal, Release);
+            self.crash_signal.store(signal as u8, Release);
             // SAFETY: as above; an out-field.
             unsafe { (*up).flags.fetch_or(FLAG_DISABLED | FLAG_GONE, Relaxed) };
             output::handler_crashed(self, signal, address);
@@ -602,6 +669,6 @@ pub fn all_counted(each: impl Fn(&Consumer)) {
     // SAFETY: listed consumers live for ever.
     while let Some(current) = unsafe { consumer.as_ref() } {
         each(current);
-        consumer = current.more.as_ref().map_or(std::ptr::null_mut(), |more| more.next.load(Acquire));
+        consumer = current.more().map_or(std::ptr::null_mut(), |more| more.next.load(Acquire));
     }
 }

@@ -1,5 +1,6 @@
 //! What is counted of a consumer.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use crate::hit::cells;
@@ -62,41 +63,61 @@ impl Count {
     }
 }
 
-/// The exact counts of the summary.
+/// The exact counts of the summary: those that every probe has, and by [`Deref`] the others.
 #[derive(Default)]
 pub struct Counters {
     /// The handler ran.
     pub hits: Count,
+    /// It did not run: a hit inside a handler of the same thread.
+    pub nmissed: AtomicU64,
+    /// Ran, but its event could not be written.
+    pub lost: AtomicU64,
+    others: Option<Box<Others>>,
+}
+
+/// The counts of probes that filter, sample or follow calls.
+#[derive(Default)]
+pub struct Others {
     /// Followed calls that came back. `hits` counts those that were followed.
     pub returns: Count,
     /// The filter said no.
     pub filtered: Count,
-    /// It did not run: a hit inside a handler of the same thread.
-    pub nmissed: AtomicU64,
     /// Not the Nth, or beyond the limit.
     pub sampled_out: AtomicU64,
-    /// Ran, but its event could not be written.
-    pub lost: AtomicU64,
     /// Followed calls that were left by longjmp, by an exception, with their thread.
     pub unwound: AtomicU64,
     /// Those of the unwound that may yet return (see `shadow`).
     pub doubtful: AtomicU64,
 }
 
+/// Those of all who have none: nobody counts there.
+static NO_OTHERS: Others = Others {
+    returns: Count::new(),
+    filtered: Count::new(),
+    sampled_out: AtomicU64::new(0),
+    unwound: AtomicU64::new(0),
+    doubtful: AtomicU64::new(0),
+};
+
+impl Deref for Counters {
+    type Target = Others;
+
+    #[inline]
+    fn deref(&self) -> &Others {
+        self.others.as_deref().unwrap_or(&NO_OTHERS)
+    }
+}
+
 impl Counters {
-    /// All zero.
+    /// All zero; without the others.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            hits: Count::new(),
-            returns: Count::new(),
-            filtered: Count::new(),
-            nmissed: AtomicU64::new(0),
-            sampled_out: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            unwound: AtomicU64::new(0),
-            doubtful: AtomicU64::new(0),
-        }
+        Self { hits: Count::new(), nmissed: AtomicU64::new(0), lost: AtomicU64::new(0), others: None }
+    }
+
+    /// The others, too. Before the first hit.
+    pub fn use_others(&mut self) -> &mut Others {
+        self.others.get_or_insert_default()
     }
 
     /// How many cells `hits` and `returns` have, and with `filtered`.
@@ -105,21 +126,23 @@ impl Counters {
     pub const EVENT_CELLS: u32 = 3;
 
     /// Counts in [`Counters::EVENT_CELLS`] cells from `first` on; 0: in none. Before the first hit.
-    pub const fn use_event_cells(&mut self, first: u32) {
+    pub fn use_event_cells(&mut self, first: u32) {
         self.use_return_cells(first);
-        self.filtered.cell = if first == 0 { 0 } else { first + 2 };
+        self.use_others().filtered.cell = if first == 0 { 0 } else { first + 2 };
     }
 
     /// Of a probe that follows no calls: counts in so many cells from `first` on; 0: in none. Before the first hit.
-    pub const fn use_entry_cells(&mut self, first: u32, has_filter: bool) {
+    pub fn use_entry_cells(&mut self, first: u32, has_filter: bool) {
         self.hits.cell = first;
-        self.filtered.cell = if first == 0 || !has_filter { 0 } else { first + 1 };
+        if has_filter {
+            self.use_others().filtered.cell = if first == 0 { 0 } else { first + 1 };
+        }
     }
 
     /// Counts in [`Counters::RETURN_CELLS`] cells from `first` on; 0: in none. Before the first hit.
-    pub const fn use_return_cells(&mut self, first: u32) {
+    pub fn use_return_cells(&mut self, first: u32) {
         self.hits.cell = first;
-        self.returns.cell = if first == 0 { 0 } else { first + 1 };
+        self.use_others().returns.cell = if first == 0 { 0 } else { first + 1 };
     }
 
     /// Gives its [`Counters::RETURN_CELLS`] cells back, zeroed: where they begin. Nothing hits any more.

@@ -2,11 +2,9 @@
 //!
 //! ```text
 //!  program text            detour, near the text                    here, static text
-//!  jmp ──────────────────► -24  &uprobe_detour_common
-//!  (inner boundary:        -16  the place's address
-//!   a trap, or kept)        -8  &Detour
-//!                            0  lea rsp, [rsp - 128]     red zone
-//!                            5  call *common ───────────► saves; on_detour(): the consumers
+//!  jmp ──────────────────►  -8  &Detour
+//!  (inner boundary:          0  lea rsp, [rsp - 128]     red zone
+//!   a trap, or kept)         5  call *common ───────────► saves; on_detour(): the consumers
 //!                           11  lea rsp, [rsp + 128] ◄──── restores
 //!                           19  displaced instructions, relocated
 //!  next instruction ◄────────── jmp next
@@ -23,15 +21,18 @@
 //!                               relocated ...
 //! ```
 //!
+//! The call goes by one of a few words that all detours in reach share ([`Calls`]).
+//!
 //! A thread that is in the five bytes when the jump is written, or branches into them, is at the
 //! start of an instruction, where either the original byte was kept or a byte stands that traps; the trap
 //! handler sends it to the copy of that instruction ([`inner`]).
 
 use std::arch::global_asm;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 use crate::hit::blocks::{pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
-use crate::hit::compiled::Compiled;
+use crate::hit::compiled::{Action, Compiled, Then};
 use crate::hit::consumer::{Consumer, Flow};
 use crate::hit::direct::uprobe_detour_direct;
 use crate::hit::emit::StackState;
@@ -43,11 +44,11 @@ use crate::hit::quick_log::{QuickLog, uprobe_detour_log};
 use crate::hit::thread::ThreadState;
 use crate::hit::trap::{Hit, run_all};
 use crate::hit::{defer, process, returns, slots, thread};
-use crate::insn::{Relocated, RelocatedPc};
+use crate::insn::{CODE_CAPACITY, Relocated, RelocatedPc};
 use crate::regs::{Memory, Regs};
 
 /// Bytes of the head, before the first instruction.
-pub const HEAD: usize = 24;
+pub const HEAD: usize = 8;
 /// Where the call comes back to, from where it begins.
 pub(super) const BACK: u64 = 11;
 /// Bytes of the call sequence without and with the way through a stub.
@@ -58,6 +59,9 @@ pub const FOLLOWING_LEN: usize = 28;
 const UNFOLLOWED: u64 = 23;
 /// Length of the jump that leads here.
 pub const JUMP_LEN: usize = 5;
+const SHORT_JUMP_LEN: usize = 2;
+/// What only counts jumps back over the call, in 127 bytes.
+const _: () = assert!(SHORT_JUMP_LEN + FOLLOWING_LEN < 64);
 
 /// One optimized place. Never freed: a thread may sleep in its code. It has nothing that its code in memory
 /// tells as well.
@@ -65,32 +69,67 @@ pub const JUMP_LEN: usize = 5;
 pub struct Detour {
     /// Whose.
     pub point: &'static ProbePoint,
-    /// Its first instruction.
-    pub start: u64,
     /// The place's only consumer, where that is a pre_handler and this may call it.
     pub sole: AtomicPtr<Consumer>,
-    /// Another one of the place, in a ring of all; null: not in it yet. Changed under the registry's lock.
-    pub ring: AtomicPtr<Detour>,
-    /// The next in each of the pages it lies in.
-    pub next: [AtomicPtr<Detour>; 2],
-    /// The displaced instructions.
-    pub relocated: Relocated<JUMP_LEN>,
-    /// What is compiled in front of the displaced instructions; the call is its way out.
-    pub compiled: Option<Compiled>,
+    /// The next of those that begin in the same page.
+    pub next: AtomicPtr<Detour>,
+    /// The displaced instructions, from no place to no other: shared by all that look the same. See
+    /// [`Detour::relocated`].
+    pub layout: &'static Relocated<JUMP_LEN>,
+    /// Where its first instruction is, from the place on: see [`Detour::start`].
+    pub distance: i32,
+    /// Where hits are counted and nothing else is done: the cell, 0: nowhere. See [`Detour::compiled`].
+    pub count: u32,
+    /// Where the first of the displaced instructions is, from the start on.
+    pub new_at: u16,
     /// Bytes of its code.
     pub len: u16,
     /// Bit k: at offset k stands a byte that traps.
     pub traps: u8,
+    /// What it calls.
+    pub calls: Calls,
     /// Its ending goes through a stub.
     pub follows: bool,
     /// It is a [`QuickDetour`].
     pub is_quick: bool,
+    /// It is not at a function's entry: what counts steps over the red zone.
+    pub red_zone: bool,
+    /// What counts keeps the flags.
+    pub flags: bool,
     /// The five bytes that its jump replaces.
     pub original: [u8; JUMP_LEN],
 }
 
-/// One whose code does without Rust where nothing is unusual. Its code finds this at the address of
-/// the [`Detour`].
+/// What a detour calls: by the word of this number in a table near it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Calls {
+    /// What serves every place.
+    Common,
+    /// [`super::direct`].
+    Direct,
+    /// [`super::quick`].
+    Quick,
+    /// [`super::quick_log`].
+    Log,
+}
+
+impl Calls {
+    /// Such a table.
+    #[must_use]
+    pub fn table() -> [u64; 4] {
+        [uprobe_detour_common, uprobe_detour_direct, uprobe_detour_quick, uprobe_detour_log]
+            .map(|code| code as *const () as u64)
+    }
+
+    /// The word in the table at `table`.
+    const fn word_in(self, table: u64) -> u64 {
+        table.wrapping_add(self as u64 * 8)
+    }
+}
+
+/// One that has more: most of all one whose code does without Rust where nothing is unusual, and finds this at the
+/// address of the [`Detour`].
 #[repr(C)]
 pub struct QuickDetour {
     /// As of any place.
@@ -99,7 +138,11 @@ pub struct QuickDetour {
     pub quick: Quick,
     /// Where nothing is wanted but an event of registers.
     pub log: QuickLog,
+    /// What is compiled in front of the displaced instructions, where it does more than to count.
+    pub compiled: Option<Compiled>,
 }
+
+const _: () = assert!(size_of::<Detour>() <= 64);
 
 impl Detour {
     /// What it is besides, if it is.
@@ -123,16 +166,55 @@ impl Detour {
         self.quick_detour().map(|detour| &detour.log).filter(|log| log.is_some())
     }
 
+    /// Its first instruction.
+    #[inline]
+    #[must_use]
+    pub const fn start(&self) -> u64 {
+        self.point.at.wrapping_add_signed(self.distance as i64)
+    }
+
+    /// The displaced instructions. Signal-safe.
+    #[must_use]
+    pub const fn relocated(&self) -> Relocated<JUMP_LEN> {
+        self.layout.at_other(self.point.at, self.new_at())
+    }
+
+    /// Where the first of them is.
+    #[inline]
+    #[must_use]
+    pub const fn new_at(&self) -> u64 {
+        self.start() + self.new_at as u64
+    }
+
+    /// What is compiled in front of the displaced instructions; the call is its way out. Signal-safe.
+    #[must_use]
+    pub fn compiled(&self) -> Option<Cow<'_, Compiled>> {
+        if self.count == 0 {
+            return self.quick_detour()?.compiled.as_ref().map(Cow::Borrowed);
+        }
+        let action = Action { filter: None, then: Then::Count(self.count) };
+        Some(Cow::Owned(Compiled { action, red_zone: self.red_zone, flags: self.flags }))
+    }
+
+    const fn is_compiled(&self) -> bool {
+        self.count != 0
+            || match self.quick_detour() {
+                Some(detour) => detour.compiled.is_some(),
+                None => false,
+            }
+    }
+
     /// Where its jump leads: to the first instruction, or into code compiled for its action.
     #[must_use]
-    pub fn entry(&self) -> u64 {
-        self.start + if self.compiled.is_some() { compiled_entry(self.follows) as u64 } else { 0 }
+    pub const fn entry(&self) -> u64 {
+        self.start()
+            + if self.is_compiled() { compiled_entry(self.follows, self.count != 0) as u64 } else { 0 }
     }
 
     /// First byte behind its code.
     #[must_use]
     pub const fn end(&self) -> u64 {
-        self.start + self.len as u64
+        self.start() + self.len as u64
     }
 
     /// The five bytes of its jump.
@@ -146,10 +228,11 @@ impl Detour {
 // SAFETY: immutable after it is published, but for atomics.
 unsafe impl Sync for Detour {}
 
-/// Where compiled code begins, from the start: behind the call and a jump past it.
+/// Where compiled code begins, from the start: behind the call and a jump past it, a short one past what only counts.
 #[must_use]
-pub const fn compiled_entry(follows: bool) -> usize {
-    JUMP_LEN + if follows { FOLLOWING_LEN } else { PLAIN_LEN }
+pub const fn compiled_entry(follows: bool, only_counts: bool) -> usize {
+    let jump = if only_counts { SHORT_JUMP_LEN } else { JUMP_LEN };
+    jump + if follows { FOLLOWING_LEN } else { PLAIN_LEN }
 }
 
 /// The address of the code that every call can lead to.
@@ -157,36 +240,40 @@ pub(super) fn common() -> usize {
     uprobe_detour_common as *const () as usize
 }
 
-/// The code up to the relocated instructions, for a detour at `start`. `common` lies in its head.
+/// What stands before its first instruction. The code of the call finds it from where it comes back to; so do
+/// unwinders, by the place's address, which [`Detour`] begins with.
 #[must_use]
 pub fn head(detour: &Detour) -> [u8; HEAD] {
-    let mut head = [0; HEAD];
-    let common = if detour.quick().is_some() {
-        uprobe_detour_quick as *const ()
-    } else if detour.log().is_some() {
-        uprobe_detour_log as *const ()
-    } else if detour.sole.load(Relaxed).is_null() {
-        uprobe_detour_common as *const ()
-    } else {
-        uprobe_detour_direct as *const ()
-    };
-    head[..8].copy_from_slice(&(common as u64).to_le_bytes());
-    head[8..16].copy_from_slice(&detour.point.at.to_le_bytes());
-    head[16..].copy_from_slice(&(std::ptr::from_ref(detour) as u64).to_le_bytes());
-    head
+    (std::ptr::from_ref(detour) as u64).to_le_bytes()
 }
 
-/// `lea rsp, [rsp - 128]; call [rip - 35]; lea rsp, [rsp + 128]`
-pub const PLAIN: [u8; PLAIN_LEN] = [
+const _: () = assert!(std::mem::offset_of!(Detour, point) == 0 && std::mem::offset_of!(ProbePoint, at) == 0);
+
+/// The code up to the relocated instructions, for a detour at `start` with a table within 2 GiB.
+#[must_use]
+pub fn call_sequence(follows: bool, start: u64, calls: Calls, table: u64) -> ([u8; FOLLOWING_LEN], usize) {
+    const DISPLACEMENT: usize = BACK as usize - 4;
+    let mut code = FOLLOWING;
+    let len = if follows { FOLLOWING_LEN } else { PLAIN_LEN };
+    if !follows {
+        code[..PLAIN_LEN].copy_from_slice(&PLAIN);
+    }
+    let displacement = calls.word_in(table).wrapping_sub(start + BACK) as u32;
+    code[DISPLACEMENT..DISPLACEMENT + 4].copy_from_slice(&displacement.to_le_bytes());
+    (code, len)
+}
+
+/// `lea rsp, [rsp - 128]; call [rip + word]; lea rsp, [rsp + 128]`
+const PLAIN: [u8; PLAIN_LEN] = [
     0x48, 0x8d, 0x64, 0x24, 0x80, // lea rsp, [rsp - 128]
-    0xff, 0x15, 0xdd, 0xff, 0xff, 0xff, // call [rip - 35]
+    0xff, 0x15, 0, 0, 0, 0, // call [rip + word]
     0x48, 0x8d, 0xa4, 0x24, 0x80, 0, 0, 0, // lea rsp, [rsp + 128]
 ];
 
 /// The same with the way through a stub.
-pub const FOLLOWING: [u8; FOLLOWING_LEN] = [
+const FOLLOWING: [u8; FOLLOWING_LEN] = [
     0x48, 0x8d, 0x64, 0x24, 0x80, // lea rsp, [rsp - 128]
-    0xff, 0x15, 0xdd, 0xff, 0xff, 0xff, // call [rip - 35]
+    0xff, 0x15, 0, 0, 0, 0, // call [rip + word]
     0x48, 0x8d, 0xa4, 0x24, 0x88, 0, 0, 0, // lea rsp, [rsp + 136]
     0xff, 0x64, 0x24, 0xe8, // jmp [rsp - 24]
     0x48, 0x8d, 0x64, 0x24, 0xf8, // lea rsp, [rsp - 8]
@@ -199,13 +286,13 @@ global_asm!(
     ".hidden uprobe_detour_common",
     ".type uprobe_detour_common,@function",
     // For unwinders the caller is the probed place itself, with its own rsp: the detour is not code that
-    // they know. [rsp] = back; the place's address is at back - 27, the Detour at back - 19.
+    // they know. [rsp] = back; the Detour is at back - 19, and leads to the place's address.
     "uprobe_detour_common:",
     ".cfi_startproc",
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
-    // rip = **(CFA - 136) - 27)
-    ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
+    // rip = **(*(*(CFA - 136) - 19))
+    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
     "pushfq",
     ".cfi_adjust_cfa_offset 8",
     "lea rsp, [rsp - 16]", // Regs::rip, Regs::rsp
@@ -216,9 +303,10 @@ global_asm!(
     "lea rax, [rsp + 280]",
     "mov [rsp + 120], rax", // Regs::rsp
     "mov rsi, [rsp + 144]", // back
-    "mov rax, [rsi - 27]",
-    "mov [rsp + 128], rax", // Regs::rip
     "mov rsi, [rsi - 19]",
+    "mov rax, [rsi]",
+    "mov rax, [rax]",
+    "mov [rsp + 128], rax", // Regs::rip
     save_xmm!(),
     "cld",
     "mov rdi, rbx",
@@ -306,7 +394,7 @@ unsafe fn on_crooked_stack(regs: *mut Regs, detour: &'static Detour, vectors: *c
 
 fn handle(regs: &mut Regs, detour: &'static Detour, vectors: *const u8) -> u32 {
     let slot = regs.rsp;
-    let mut next = detour.start + UNFOLLOWED;
+    let mut next = detour.start() + UNFOLLOWED;
     let mut result = GO_ON;
     process::check_fork();
     if let Some(thread) = thread::current() {
@@ -333,15 +421,12 @@ fn hit(
     thread: &'static ThreadState,
     next: &mut u64,
 ) -> Flow {
-    // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
-    let Some(list) = (unsafe { detour.point.consumers.load(Acquire).as_ref() }) else {
-        return Flow::Continue;
-    };
+    let Some(listeners) = detour.point.consumers.load() else { return Flow::Continue };
     let mut hit = Hit::at_jump(regs, detour.point, vectors);
     if detour.follows {
-        hit.target = detour.relocated.new_at();
+        hit.target = detour.new_at();
     }
-    let flow = run_all(list, &mut hit, thread);
+    let flow = run_all(&listeners, &mut hit, thread);
     if let Some(stub) = returns::follow(&mut hit, thread, flow) {
         *next = stub;
     }
@@ -383,7 +468,7 @@ pub fn inner(at: u64) -> Option<u64> {
         if detour.traps & (1 << offset) == 0 {
             return None;
         }
-        detour.relocated.new_address(offset as usize)
+        detour.relocated().new_address(offset as usize)
     })
 }
 
@@ -397,13 +482,15 @@ pub fn inner_undefined(at: u64) -> Option<u64> {
         let detour = point.detour()?;
         let mut byte = [0];
         let is_original = SafeMemory.read(at, &mut byte) == 1 && byte[0] == detour.original[offset as usize];
-        detour.relocated.new_address(offset as usize).filter(|_| is_original)
+        detour.relocated().new_address(offset as usize).filter(|_| is_original)
     };
     inner(at).or_else(|| (1..JUMP_LEN as u64).find_map(gone))
 }
 
 const PAGES: usize = 1 << 14;
-/// Detours by the page they lie in.
+const PAGE_BITS: u32 = 12;
+const _: () = assert!(CODE_CAPACITY <= 1 << PAGE_BITS);
+/// Detours by the page they begin in.
 static BY_PAGE: [AtomicPtr<Detour>; PAGES] = [const { AtomicPtr::new(std::ptr::null_mut()) }; PAGES];
 
 fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
@@ -413,31 +500,27 @@ fn bucket(page: u64) -> &'static AtomicPtr<Detour> {
 /// Makes a detour known to [`locate`], once, before anybody can be in it. The registry's lock must be
 /// held.
 pub fn publish(detour: &'static Detour) {
-    slots::cover(detour.start, detour.end());
-    let pages = [detour.start >> 12, (detour.end() - 1) >> 12];
-    for (page, next) in pages.iter().zip(&detour.next) {
-        if std::ptr::eq(next, &detour.next[1]) && pages[0] == pages[1] {
-            return;
-        }
-        let head = bucket(*page);
-        next.store(head.load(Acquire), Relaxed);
-        head.store(std::ptr::from_ref(detour).cast_mut(), Release);
-    }
+    slots::cover(detour.start(), detour.end());
+    let head = bucket(detour.start() >> PAGE_BITS);
+    detour.next.store(head.load(Acquire), Relaxed);
+    head.store(std::ptr::from_ref(detour).cast_mut(), Release);
 }
 
 /// The detour in which `rip` is. Signal-safe.
 fn containing(rip: u64) -> Option<&'static Detour> {
-    let mut detour = bucket(rip >> 12).load(Acquire);
-    // SAFETY: never freed.
-    while let Some(found) = unsafe { detour.as_ref() } {
-        if (found.start..found.end()).contains(&rip) {
-            return Some(found);
+    let page = rip >> PAGE_BITS;
+    // None is longer than a page: it begins in this one, or in the one before.
+    [page, page.wrapping_sub(1)].into_iter().find_map(|page| {
+        let mut detour = bucket(page).load(Acquire);
+        // SAFETY: never freed.
+        while let Some(found) = unsafe { detour.as_ref() } {
+            if (found.start()..found.end()).contains(&rip) {
+                return Some(found);
+            }
+            detour = found.next.load(Acquire);
         }
-        // Pages beside each other never share a bucket: of its two links one belongs to this.
-        let is_second = !std::ptr::eq(bucket(found.start >> 12), bucket(rip >> 12));
-        detour = found.next[usize::from(is_second)].load(Acquire);
-    }
-    None
+        None
+    })
 }
 
 /// What a thread interrupted in a detour is doing, as the program sees it.
@@ -481,9 +564,10 @@ pub fn locate(rip: u64) -> Option<InDetour> {
     let at = detour.point.at;
     let before =
         |below, rax_above| InDetour { detour, rip: at, below, rax_above, fix_rcx: false, displaced: false };
-    let offset = rip - detour.start;
-    if rip < detour.relocated.new_at() {
-        if let Some(compiled) = &detour.compiled
+    let offset = rip - detour.start();
+    let relocated = detour.relocated();
+    if rip < relocated.new_at() {
+        if let Some(compiled) = detour.compiled()
             && let Some(offset) = rip.checked_sub(detour.entry())
         {
             let StackState { below, rax } = compiled.stack_at(offset);
@@ -502,7 +586,7 @@ pub fn locate(rip: u64) -> Option<InDetour> {
         let inside = |rip, below, fix_rcx| {
             Some(InDetour { detour, rip, below, rax_above: None, fix_rcx, displaced: true })
         };
-        match detour.relocated.map(here) {
+        match relocated.map(here) {
             Some(RelocatedPc::At(rip)) => return inside(rip, 0, false),
             Some(RelocatedPc::Pushed(rip)) => return inside(rip, 8, false),
             Some(RelocatedPc::Returned(rip)) => return inside(rip, 0, true),
@@ -520,7 +604,7 @@ pub fn locate(rip: u64) -> Option<InDetour> {
 pub fn finish_counting(rip: u64) -> Option<u64> {
     let detour = containing(rip)?;
     let offset = rip.checked_sub(detour.entry())?;
-    let goes_on = detour.compiled.as_ref()?.finish_counting(offset, thread::existing()?)?;
+    let goes_on = detour.compiled()?.finish_counting(offset, thread::existing()?)?;
     Some(detour.entry() + goes_on)
 }
 

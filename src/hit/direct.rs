@@ -31,7 +31,7 @@ use crate::hit::barrier::FENCED;
 use crate::hit::blocks::{pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::clock::ERRNO_OFFSET;
-use crate::hit::consumer::{Consumer, ROLE_POINTER};
+use crate::hit::consumer::Consumer;
 use crate::hit::detour::{Detour, GO_ON, RESUME};
 use crate::hit::run::Run;
 use crate::hit::thread::{self, ThreadState};
@@ -58,7 +58,7 @@ global_asm!(
     ".cfi_startproc",
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
-    ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
+    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
     "lea rsp, [rsp - 24]", // Regs::rip, Regs::rsp, Regs::rflags
     ".cfi_adjust_cfa_offset 24",
     // Neither pushes nor lea touch the flags.
@@ -77,13 +77,15 @@ global_asm!(
     "mov [rsp + {rflags}], r15",
     // Which way does this go? With the direction flag set, which C code does not expect, it would be the other one. (One
     // step of a string instruction is the cheapest question: two cycles, where pushfq takes four.)
-    "lea rsi, [r8 - 27]",
-    "lea rdx, [r8 - 19]",
-    "lodsq",
+    "lea rsi, [r8 - 19]",
+    "lea rdx, [r8 - 11]",
+    "lodsq", // &Detour
     "cmp rsi, rdx",
     "jne 9f",
+    "mov r8, rax",
+    "mov rax, [rax]",
+    "mov rax, [rax]", // the place's address
     "mov [rsp + {rip}], rax",
-    "mov r8, [rdx]", // &Detour
     "mov r14, [rip + uprobe_tls_cells@GOTTPOFF]",
     "mov r14, fs:[r14]",
     "test r14, r14",
@@ -272,7 +274,7 @@ global_asm!(
     ".endr",
     "mov rdx, rsi",
     "mov rsi, rdi",
-    "mov rdi, [r10 + {handler}]",
+    "mov rdi, [rdi + {pre_handler}]",
     "xor ecx, ecx",
     "lea r8, [r14 + {recovery}]",
     "call {guarded}",
@@ -310,9 +312,9 @@ global_asm!(
     pending = const offset_of!(ThreadState, pending),
     alive = const offset_of!(Consumer, alive),
     cell = const offset_of!(Consumer, cell),
-    up = const offset_of!(Consumer, role) + ROLE_POINTER,
+    up = const offset_of!(Consumer, target),
     call = const offset_of!(Consumer, call),
-    handler = const offset_of!(Consumer, handler),
+    pre_handler = const offset_of!(CUprobe, pre_handler),
     phase = sym alone::PHASE,
     alone = const alone::ALONE,
     nhit = const offset_of!(CUprobe, nhit),
@@ -352,7 +354,7 @@ unsafe extern "C" fn said(
     image.rsp = regs as u64 + FRAME;
     if let Some(thread) = thread::existing() {
         let mut hit = Hit::at_jump(image, detour.point, std::ptr::null());
-        if let Some(up) = consumer.role.up() {
+        if let Some(up) = consumer.role().up() {
             consumer.crashed(up, &mut hit, thread);
         }
     }

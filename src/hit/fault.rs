@@ -3,9 +3,9 @@
 
 use std::sync::atomic::Ordering::*;
 
-use crate::hit::consumer::ConsumerList;
 use crate::hit::detour::{self, InDetour};
 use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_UNDEFINED};
+use crate::hit::listeners::Listeners;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, CopyFault, ThreadState};
@@ -141,15 +141,15 @@ unsafe fn displaced_faulted(found: InSlot, signal: i32, info: *mut SignalInfo, c
     if info.address == regs.rip {
         info.address = point.at;
     }
-    let post = match (found.stepping, thread.and_then(|t| t.step(point.slot + STEP_OFFSET))) {
+    let post = match (found.stepping, thread.and_then(|t| t.step(point.slot() + STEP_OFFSET))) {
         (true, Some(record)) => {
             *mask = record.mask.load(Relaxed);
-            let post = record.consumers.load(Relaxed);
+            let post = record.listeners();
             // The program's handler may leave by longjmp: nothing of this step stays behind.
             record.slot.store(0, Release);
             post
         }
-        _ => std::ptr::null_mut(),
+        _ => None,
     };
     regs.rip = match found.pc {
         SlotPc::Before => point.at,
@@ -185,7 +185,7 @@ unsafe fn relocated_faulted(
         return;
     }
     if hit.regs.rip == found.rip
-        && let Some(copy) = found.detour.relocated.new_address((found.rip - point.at) as usize)
+        && let Some(copy) = found.detour.relocated().new_address((found.rip - point.at) as usize)
     {
         // The same execution, not a second hit.
         hit.regs.rip = copy;
@@ -206,7 +206,7 @@ pub fn emulation_faulted(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>
         (*hit.context).cr2 = cr2;
     }
     let signal = info.signal;
-    report(hit, Some(thread), std::ptr::null_mut(), signal, &mut info);
+    report(hit, Some(thread), None, signal, &mut info);
 }
 
 /// fault_handlers first, the program second; then, if rip still is the place, the instruction again:
@@ -214,7 +214,7 @@ pub fn emulation_faulted(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>
 fn report(
     hit: &mut Hit<'_>,
     thread: Option<&'static ThreadState>,
-    post: *mut ConsumerList,
+    post: Option<Listeners>,
     signal: i32,
     info: &mut SignalInfo,
 ) {
@@ -224,13 +224,11 @@ fn report(
     if hit.regs.rip != hit.point.at || !is_still_displaced(hit.point) {
         return;
     }
-    let Some(thread) = thread else { return displace(hit, None, std::ptr::null_mut()) };
+    let Some(thread) = thread else { return displace(hit, None, None) };
     // The list may have been freed while the program's handler ran: the one of now, or none.
     thread.enter();
-    let list = hit.point.consumers.load(Acquire);
-    // SAFETY: inside a hit: the list is not freed.
-    let wants_post = !post.is_null() && unsafe { list.as_ref() }.is_some_and(|list| list.wants_post);
-    displace(hit, Some(thread), if wants_post { list } else { std::ptr::null_mut() });
+    let now = hit.point.consumers.load().filter(|now| post.is_some() && now.wants_post());
+    displace(hit, Some(thread), now);
     thread.leave();
 }
 
@@ -265,13 +263,12 @@ fn is_still_displaced(point: &ProbePoint) -> bool {
 }
 
 fn run_fault_handlers(hit: &mut Hit<'_>, thread: &'static ThreadState, signal: i32) -> bool {
-    // SAFETY: inside a hit: the list is not freed.
-    let Some(list) = (unsafe { hit.point.consumers.load(Acquire).as_ref() }) else { return false };
+    let Some(listeners) = hit.point.consumers.load() else { return false };
     if thread.run().is_on() || thread.library.load(Relaxed) > 0 {
         return false;
     }
     let mut handled = false;
-    for consumer in &list.all {
+    for consumer in listeners.all() {
         // SAFETY: listed, so not freed before this hit ends.
         let consumer = unsafe { &**consumer };
         thread.begin_run(consumer);

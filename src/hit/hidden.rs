@@ -106,7 +106,7 @@ pub fn is_hidden(context: &SignalContext, evidence: Evidence) -> bool {
         return false;
     }
     let at = rip.wrapping_sub(1);
-    let is_step = |at: u64| slots::owner(at).is_some_and(|found| at >= found.slot + STEP_OFFSET);
+    let is_step = |at: u64| slots::owner(at).is_some_and(|found| at >= found.slot() + STEP_OFFSET);
     let is_here = rip == asm::deliver_site() || detour::is_resume_site(rip);
     if evidence == Evidence::Fresh {
         // If not one of ours, it is the program's own, which its sender has hidden without us, too.
@@ -120,7 +120,7 @@ pub fn is_hidden(context: &SignalContext, evidence: Evidence) -> bool {
     }
     match point::lookup(at).filter(|found| found.armed.load(Acquire)) {
         // Behind an instruction of one byte that was emulated before, the thread may be as well.
-        Some(found) if found.displaced.len == 1 => {
+        Some(found) if found.insn.len == 1 => {
             let has_resumed = |thread: &ThreadState| thread.has_resumed_at(&context.regs);
             !trap::is_not_breakpoint(at) && !thread::existing().is_some_and(has_resumed)
         }

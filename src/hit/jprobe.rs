@@ -152,7 +152,7 @@ pub unsafe fn leave() {
     // SAFETY: a consumer that runs is not freed.
     let running = unsafe { thread.run().consumer().as_ref() };
     if let Some(recovery) = thread.run().recovery()
-        && running.is_some_and(|consumer| matches!(consumer.role, Role::Jump(_)))
+        && running.is_some_and(|consumer| matches!(consumer.role(), Role::Jump(_)))
     {
         // SAFETY: the cell holds what uprobe_guarded_call has stored, which is still under way.
         unsafe { asm::uprobe_guarded_leave(recovery) };

@@ -59,7 +59,7 @@ fn is_instruction(at: u64, expected: &[u8]) -> bool {
     let mut bytes = [0; MAX_INSN_LEN];
     let bytes = &mut bytes[..expected.len()];
     match point::lookup(at) {
-        Some(found) => found.displaced.bytes[..found.displaced.len as usize] == *expected,
+        Some(found) => *found.insn.original() == *expected,
         None => SafeMemory.read(at, bytes) == bytes.len() && *bytes == *expected,
     }
 }
@@ -141,7 +141,7 @@ pub fn wait_anew(thread: &ThreadState, context: &mut SignalContext) {
     if let Some(InSlot { point, stepping: true, pc: SlotPc::Before }) = found {
         thread.end_wait();
         context.regs.rip = point.at;
-        thread.drop_step(point.slot + STEP_OFFSET);
+        thread.drop_step(point.slot() + STEP_OFFSET);
     }
 }
 

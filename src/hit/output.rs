@@ -199,7 +199,7 @@ pub fn event(
     }
     let head = EventHead {
         name: consumer.name,
-        at: consumer.at,
+        at: consumer.at(),
         address: hit.point.at,
         pid: process::pid() as u32,
         tid: thread.tid.load(Relaxed) as u32,
@@ -418,9 +418,11 @@ pub fn handler_crashed(consumer: &Consumer, signal: i32, address: u64) {
     };
     let digit = |number: u64, nibble: u32| b"0123456789abcdef"[(number >> (4 * nibble) & 15) as usize];
     push(b"uprobe: error: the handler of probe '");
-    if let Some(label) = &consumer.label {
-        let (text, number) = label.written();
-        push(text.as_bytes());
+    if let Some(label) = consumer.label() {
+        let (object, symbol, number) = label.written();
+        push(object.as_bytes());
+        push(b":");
+        push(symbol.as_bytes());
         if let Some((between, number)) = number {
             push(between.as_bytes());
             let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);

@@ -6,6 +6,7 @@
 //! first, and sees the mask of the one below.
 
 use std::cell::UnsafeCell;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering::*};
 
 use crate::hit::actions::{self, Fate};
@@ -16,7 +17,7 @@ use crate::hit::slots::{self, InSlot};
 use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
 use crate::hit::{defer, masks, process};
 use crate::insn::SlotPc;
-use crate::regs::Memory;
+use crate::regs::{Memory, Regs};
 use crate::sys::{self, SysResult, sigbit};
 
 /// Delivers what is pending for the thread and not blocked by `mask`, on top of `context`, as the kernel does
@@ -126,17 +127,25 @@ pub fn discard(signal: i32) {
     let _ = PROCESS_PENDING.take(sigbit(signal));
 }
 
-/// Whether the signal arrived in our own handler, behind the end of a hit that lets a system call wait: there it
-/// would not end the wait. It comes again when the handler has returned, and is not let in before.
+/// Whether the signal arrived in our own handler of a trap, but outside of a hit, while a system call waits: there it
+/// would not end the wait. Behind the hit that lets the call wait, it is put off: it comes again when the handler has
+/// returned, and is not let in before. In the trap behind the call it is pending, for [`finish_step`] to see. (It
+/// must not be kept out there by the mask: this handler may have exceptions of its own to come.)
 ///
 /// # Safety
 /// `context` is the frame of this signal.
+///
+/// [`finish_step`]: super::trap
 unsafe fn put_off(thread: &ThreadState, signal: i32, info: &SignalInfo, context: *mut SignalContext) -> bool {
     // SAFETY: the caller's promise; nobody else touches the frame.
     let (rip, mask) = unsafe { ((*context).regs.rip, &mut (*context).mask) };
     // The call itself is made in a slot.
     if thread.waiting_mask().is_none() || !ThreadState::is_all(*mask) || slots::locate(rip).is_some() {
         return false;
+    }
+    if !is_about_to_wait(thread) {
+        pend(thread, signal, info);
+        return true;
     }
     *mask |= sigbit(signal);
     // Until then nothing may let it in: sigreturn does.
@@ -145,6 +154,16 @@ unsafe fn put_off(thread: &ThreadState, signal: i32, info: &SignalInfo, context:
     let sent =
         unsafe { sys::tgsigqueueinfo(sys::getpid(), sys::gettid(), signal, std::ptr::from_ref(info).cast()) };
     sent.is_ok()
+}
+
+/// Whether the trap's frame that the thread is to go on with leads to a call that waits. The trap behind the call
+/// has its frame in the same place.
+fn is_about_to_wait(thread: &ThreadState) -> bool {
+    const RIP: usize = offset_of!(SignalContext, regs) + offset_of!(Regs, rip);
+    let frame = thread.leads_to_wait.load(Relaxed);
+    let rip = SafeMemory.read_u64(frame.wrapping_add(RIP as u64)).filter(|_| frame != 0);
+    let found = rip.and_then(slots::locate);
+    found.is_some_and(|found| found.stepping && found.pc == SlotPc::Before)
 }
 
 /// Holds back a fault signal or SIGTRAP that somebody sent while our own code was at work in this
@@ -221,7 +240,7 @@ unsafe fn wait_again(thread: &ThreadState, signal: i32, context: *mut SignalCont
         && SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
     if waits {
         regs.rip = point.at;
-        thread.drop_step(point.slot + STEP_OFFSET);
+        thread.drop_step(point.slot() + STEP_OFFSET);
     }
     waits
 }

@@ -67,7 +67,7 @@ impl Quick {
 /// filter lets through. (Where the time stamp counter is the clock; another is not read here.)
 #[must_use]
 pub fn first_cell(consumer: &Consumer) -> Option<u32> {
-    let Role::Event(event) = &consumer.role else { return None };
+    let Role::Event(event) = consumer.role() else { return None };
     let first = consumer.counters.hits.cell()?;
     let has_times = match &consumer.latency {
         Some(latency) => latency.first() == first + Counters::EVENT_CELLS,
@@ -110,7 +110,7 @@ global_asm!(
     ".cfi_startproc",
     ".cfi_signal_frame",
     ".cfi_def_cfa rsp, 136",
-    ".cfi_escape 0x16, 0x10, 0x09, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x1b, 0x1c, 0x06",
+    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
     push_scratch!(),
     ".cfi_remember_state",
     "mov rdi, [rsp + 56]",

@@ -47,7 +47,7 @@ impl Consumer {
     /// A call counted as a hit is something else.
     fn uncount(&self, thread: &ThreadState) {
         self.deactivate();
-        if let Some(up) = self.role.up()
+        if let Some(up) = self.role().up()
             && self.alive.load(Acquire)
         {
             // SAFETY: alive: the struct is registered.
@@ -81,9 +81,9 @@ impl Consumer {
         taken: u64,
         own: u64,
     ) {
-        match &self.role {
+        match self.role() {
             Role::Event(event) => self.return_event(event, hit, thread, instance, taken, own),
-            Role::Return(rp) => self.return_handler(*rp, hit, thread, instance),
+            Role::Return(rp) => self.return_handler(rp, hit, thread, instance),
             _ => {}
         }
     }

@@ -361,7 +361,7 @@ fn define(event: &Happened<'_>, thread: &ThreadState) -> Option<u32> {
 
 /// Its bytes behind the word; `None`: they don't fit.
 fn write_definition(consumer: &Consumer, address: u64, cursor: &Cursor) -> Option<usize> {
-    let Role::Event(role) = &consumer.role else { return None };
+    let Role::Event(role) = consumer.role() else { return None };
     let (at, end) = (cursor.at.load(Relaxed) + 8, cursor.end.load(Relaxed));
     let room = end.checked_sub(at)?;
     // SAFETY: the rest of this thread's chunk.
@@ -374,7 +374,7 @@ fn write_definition(consumer: &Consumer, address: u64, cursor: &Cursor) -> Optio
     let program = &role.program;
     let flags = if program.prints_latency() { PRINTS_LATENCY } else { 0 };
     to.head(address, kind, flags, program.entry_args(), program.args().len());
-    to.names(consumer.name, consumer.at);
+    to.names(consumer.name, role.at);
     for (name, format) in program.arguments() {
         to.arg(format as u8, name);
     }

@@ -97,7 +97,7 @@ impl ReturnInstance {
 
     /// Lets [`super::quick`] end it, where that can.
     fn make_quick(&mut self) {
-        let decided = match &self.consumer().role {
+        let decided = match self.consumer().role() {
             Role::Event(event) => !event.program.has_filter() || event.program.filters_at_entry(),
             _ => false,
         };

@@ -62,6 +62,30 @@ pub fn arenas() -> impl Iterator<Item = &'static Arena> {
     })
 }
 
+/// In a slot's number, which arena, above which slot of it.
+const ARENA_SHIFT: u32 = 16;
+
+/// The number of the slot at `slot`, from 1 on; 0: there is none. The registry's lock must be held.
+#[must_use]
+pub fn number(slot: u64) -> u32 {
+    let of_arena = |(index, arena): (usize, &Arena)| {
+        let within = slot.wrapping_sub(arena.base) as usize / SLOT_SIZE;
+        (slot >= arena.base && within < arena.slots).then_some(1 + (index << ARENA_SHIFT | within) as u32)
+    };
+    arenas().enumerate().find_map(of_arena).unwrap_or(0)
+}
+
+/// Where the slot of this number is; 0: there is none. Signal-safe.
+#[must_use]
+pub fn address(number: u32) -> u64 {
+    let Some(number) = number.checked_sub(1) else { return 0 };
+    let (arena, slot) = (number >> ARENA_SHIFT, number & ((1 << ARENA_SHIFT) - 1));
+    let arena = ARENAS.get(arena as usize).map(|arena| arena.load(Acquire));
+    // SAFETY: arenas are never freed.
+    let arena = arena.and_then(|arena| unsafe { arena.as_ref() });
+    arena.map_or(0, |arena| arena.base + u64::from(slot) * SLOT_SIZE as u64)
+}
+
 /// Whose slot `rip` is in. Signal-safe.
 #[must_use]
 pub fn owner(rip: u64) -> Option<&'static ProbePoint> {
@@ -89,11 +113,11 @@ pub struct InSlot {
 #[must_use]
 pub fn locate(rip: u64) -> Option<InSlot> {
     let point = owner(rip)?;
-    let stepping = rip >= point.slot + STEP_OFFSET;
+    let stepping = rip >= point.slot() + STEP_OFFSET;
     let pc = if stepping {
-        step_map(&point.displaced, point.slot + STEP_OFFSET, rip)
+        step_map(&point.displaced(), point.slot() + STEP_OFFSET, rip)
     } else {
-        boost_map(&point.displaced, point.slot, rip)
+        boost_map(&point.displaced(), point.slot(), rip)
     }?;
     Some(InSlot { point, stepping, pc })
 }

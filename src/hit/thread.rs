@@ -7,10 +7,11 @@ use std::sync::atomic::{
 };
 
 use crate::hit::cells::Cells;
-use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::consumer::Consumer;
 use crate::hit::defer::{self, Aside};
 use crate::hit::dispatch::Dispatch;
 use crate::hit::frame::SignalInfo;
+use crate::hit::listeners::{ConsumerList, Listeners};
 use crate::hit::pending::PendingCell;
 use crate::hit::protocol::grace;
 use crate::hit::ring::Cursor;
@@ -56,7 +57,7 @@ pub struct StepRecord {
     /// The mask to restore.
     pub mask: AtomicU64,
     /// Who wants the second trap.
-    pub consumers: AtomicPtr<ConsumerList>,
+    listeners: AtomicPtr<ConsumerList>,
     /// A gate's own business after a system call.
     pub after: AtomicPtr<()>,
     /// A register that the call got changed, and the program's value of it; see [`ThreadState::begin_step`].
@@ -70,6 +71,12 @@ pub struct StepRecord {
 }
 
 impl StepRecord {
+    /// Who wants the second trap; kept for it from being freed.
+    #[must_use]
+    pub fn listeners(&self) -> Option<Listeners> {
+        Listeners::of(self.listeners.load(Acquire))
+    }
+
     /// Gives the program back the register that its system call got changed.
     pub fn restore(&self, regs: &mut Regs) {
         let changed = self.changed.load(Relaxed);
@@ -116,6 +123,8 @@ pub struct ThreadState {
     beside_blocked: AtomicU64,
     /// While a system call waits with a mask of its own (sigsuspend and its kin): that mask, with [`WAITING`].
     pub waiting: AtomicU64,
+    /// Address of the frame that leads to that system call. It says so as long as the call has not been made.
+    pub leads_to_wait: AtomicU64,
     /// Which of them it waits for in sigwait and its kin. Cleared by whoever sends it one.
     pub accepts: AtomicU64,
     /// A vfork child runs on this thread's TLS while its parent waits: what it does to our signals is
@@ -348,6 +357,7 @@ impl ThreadState {
         self.is_settled.store(false, Relaxed);
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
+        self.leads_to_wait.store(0, Relaxed);
         self.accepts.store(0, Relaxed);
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
@@ -514,8 +524,8 @@ impl ThreadState {
 
     /// The protected signals blocked now: by the mask of a waiting system call, or by the thread's own.
     pub fn blocked_now(&self) -> u64 {
-        match self.waiting.load(Relaxed) {
-            0 => self.blocked.load(Relaxed),
+        match self.waiting.load(SeqCst) {
+            0 => self.blocked.load(SeqCst),
             mask => mask & PROTECTED_MASK,
         }
     }
@@ -548,7 +558,7 @@ impl ThreadState {
 
     /// A system call is about to wait with `mask` in force.
     pub fn begin_wait(&self, mask: u64) {
-        self.waiting.store(mask | WAITING, Relaxed);
+        self.waiting.store(mask | WAITING, SeqCst);
     }
 
     /// It returned, or a handler ran.
@@ -584,7 +594,7 @@ impl ThreadState {
         &self,
         slot: u64,
         mask: u64,
-        consumers: *mut ConsumerList,
+        listeners: Option<&Listeners>,
         after: Option<AfterCall>,
         changed: Option<(Reg, u64)>,
     ) {
@@ -595,7 +605,7 @@ impl ThreadState {
         let Some(record) = free else { return };
         record.began.store(latest + 1, Relaxed);
         record.mask.store(mask, Relaxed);
-        record.consumers.store(consumers, Relaxed);
+        record.listeners.store(listeners.map_or(std::ptr::null_mut(), Listeners::word), Relaxed);
         record.after.store(after.map_or(std::ptr::null_mut(), |after| after as *mut ()), Relaxed);
         record.changed.store(changed.map_or(0, |(reg, _)| 1 + reg as u64), Relaxed);
         record.original.store(changed.map_or(0, |(_, value)| value), Relaxed);

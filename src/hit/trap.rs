@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering::*;
 
 use crate::fetch::HitInput;
-use crate::hit::consumer::{ConsumerList, Flow, Role};
+use crate::hit::consumer::{Flow, Role};
 use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_BREAKPOINT};
 use crate::hit::hidden::Evidence;
+use crate::hit::listeners::Listeners;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::returns::{self, Following};
@@ -209,7 +210,7 @@ pub unsafe fn take_breakpoint(context: *mut SignalContext) -> bool {
         return true;
     }
     if let Some(found) = slots::owner(at)
-        && at >= found.slot + STEP_OFFSET
+        && at >= found.slot() + STEP_OFFSET
     {
         // SAFETY: the kernel's frame.
         unsafe { finish_step(found, context) };
@@ -253,23 +254,16 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
     regs.rip = found.at;
     let mut hit = Hit::at_trap(regs, context, found);
     let Some(thread) = thread::current() else {
-        displace(&mut hit, None, std::ptr::null_mut());
+        displace(&mut hit, None, None);
         return true;
     };
     thread.enter();
-    let list_pointer = found.consumers.load(Acquire);
-    // SAFETY: lists are freed only when no thread is inside a hit that may have read them.
-    let list = unsafe { list_pointer.as_ref() };
-    let handled = list.map_or(Flow::Continue, |list| run_all(list, &mut hit, thread));
+    let listeners = found.consumers.load();
+    let handled = listeners.map_or(Flow::Continue, |listeners| run_all(&listeners, &mut hit, thread));
     returns::follow(&mut hit, thread, handled);
     if handled == Flow::Continue {
         let nested = thread.run().is_on() || thread.library.load(Relaxed) > 0;
-        let post = if nested || !list.is_some_and(|list| list.wants_post) {
-            std::ptr::null_mut()
-        } else {
-            list_pointer
-        };
-        displace(&mut hit, Some(thread), post);
+        displace(&mut hit, Some(thread), listeners.filter(|listeners| !nested && listeners.wants_post()));
     }
     thread.leave();
     // SAFETY: the caller's promise.
@@ -278,20 +272,20 @@ unsafe fn take(found: &'static ProbePoint, context: *mut SignalContext) -> bool 
 }
 
 /// Every consumer, in order; the engine's own last.
-pub fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
+pub fn run_all(listeners: &Listeners, hit: &mut Hit<'_>, thread: &'static ThreadState) -> Flow {
     let mut flow = Flow::Continue;
     let ours = thread.library.load(Relaxed) > 0;
     let nested = thread.run().is_on();
-    for consumer in &list.all {
+    for consumer in listeners.all() {
         // SAFETY: listed, so not freed before this hit ends.
         let consumer = unsafe { &**consumer };
-        if let Role::Internal(run) = consumer.role {
+        if let Role::Internal(run) = consumer.role() {
             if flow == Flow::Continue && run(hit) == Flow::RipChanged {
                 flow = Flow::RipChanged;
             }
             continue;
         }
-        if let Role::Replace(to) = consumer.role {
+        if let Role::Replace(to) = consumer.role() {
             if flow == Flow::Continue && consumer.alive.load(Acquire) {
                 hit.regs.rip = to;
                 flow = Flow::Replaced;
@@ -314,35 +308,35 @@ pub fn run_all(list: &ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadSt
     flow
 }
 
-/// Runs the displaced instruction: now, or by sending the thread into the slot. `post` is the list
-/// whose post_handlers run after it, or null.
-pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: *mut ConsumerList) {
+/// Runs the displaced instruction: now, or by sending the thread into the slot. `post`: whose post_handlers
+/// run after it.
+pub fn displace(hit: &mut Hit<'_>, thread: Option<&'static ThreadState>, post: Option<Listeners>) {
     let point = hit.point;
-    match &point.displaced.way {
+    match &point.insn.way {
         Way::Emulate(emulation) => match emulation.run(hit.regs, &SafeMemory, point.next()) {
             Ok(()) => {
                 if let Some(thread) = thread {
                     thread.resumes_at(hit.regs);
                 }
-                if let (Some(thread), false) = (thread, post.is_null()) {
-                    run_posts(post, hit, thread);
+                if let (Some(thread), Some(post)) = (thread, post) {
+                    run_posts(&post, hit, thread);
                 }
             }
             Err(_) => fault::emulation_faulted(hit, thread),
         },
         Way::Slot(kind) => match thread {
-            Some(thread) if !post.is_null() || hit.after.is_some() || hit.changed.is_some() => {
-                let slot = point.slot + STEP_OFFSET;
+            Some(thread) if post.is_some() || hit.after.is_some() || hit.changed.is_some() => {
+                let slot = point.slot() + STEP_OFFSET;
                 // SAFETY: the frame of this signal.
                 let mask = unsafe { &mut (*hit.context).mask };
-                thread.begin_step(slot, *mask, post, hit.after, hit.changed);
+                thread.begin_step(slot, *mask, post.as_ref(), hit.after, hit.changed);
                 // A system call must stay interruptible; see `slots` for signals that arrive there.
                 if matches!(kind, SlotKind::Plain) {
                     *mask = !PROTECTED_MASK;
                 }
                 hit.regs.rip = slot;
             }
-            _ => hit.regs.rip = point.slot,
+            _ => hit.regs.rip = point.slot(),
         },
     }
 }
@@ -355,12 +349,12 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
     // SAFETY: the caller's promise; nobody else touches the frame.
     let (regs, mask) = unsafe { (&mut (*context).regs, &mut (*context).mask) };
     regs.rip = found.next();
-    if matches!(found.displaced.way, Way::Slot(SlotKind::Syscall)) {
+    if matches!(found.insn.way, Way::Slot(SlotKind::Syscall)) {
         regs.rcx = found.next();
     }
     let Some(thread) = thread::current() else { return };
-    let Some(record) = thread.step(found.slot + STEP_OFFSET) else { return };
-    if matches!(found.displaced.way, Way::Slot(SlotKind::Plain)) {
+    let Some(record) = thread.step(found.slot() + STEP_OFFSET) else { return };
+    if matches!(found.insn.way, Way::Slot(SlotKind::Plain)) {
         *mask = record.mask.load(Relaxed);
     }
     record.restore(regs);
@@ -371,23 +365,23 @@ unsafe fn finish_step(found: &'static ProbePoint, context: *mut SignalContext) {
         return;
     }
     thread.enter();
-    let post = record.consumers.load(Relaxed);
+    let post = record.listeners();
     let mut hit = Hit::at_trap(regs, context, found);
-    run_posts(post, &mut hit, thread);
+    if let Some(post) = post {
+        run_posts(&post, &mut hit, thread);
+    }
     record.slot.store(0, Release);
     thread.leave();
     // SAFETY: the caller's promise.
     unsafe { pending::end_hit(thread, context) };
 }
 
-/// The post_handlers of a list.
-fn run_posts(list: *mut ConsumerList, hit: &mut Hit<'_>, thread: &'static ThreadState) {
-    // SAFETY: the step record, or the hit we are in, keeps the list.
-    let Some(list) = (unsafe { list.as_ref() }) else { return };
-    for consumer in &list.all {
-        // SAFETY: listed, so not freed before the list.
+/// The post_handlers of those that the step record, or the hit we are in, keeps.
+fn run_posts(listeners: &Listeners, hit: &mut Hit<'_>, thread: &'static ThreadState) {
+    for consumer in listeners.all() {
+        // SAFETY: listed, so not freed before.
         let consumer = unsafe { &**consumer };
-        if !matches!(consumer.role, Role::Handlers(_)) {
+        if !matches!(consumer.role(), Role::Handlers(_)) {
             continue;
         }
         thread.begin_run(consumer);

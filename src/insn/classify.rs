@@ -56,6 +56,12 @@ pub(super) enum Fixup {
 }
 
 impl DisplacedInsn {
+    /// The same at another place, of one whose [`Way`] does not depend on it.
+    #[must_use]
+    pub const fn at_other(&self, at: u64) -> Self {
+        Self { at, ..*self }
+    }
+
     /// Its bytes, no more.
     #[must_use]
     pub fn original(&self) -> &[u8] {

@@ -10,7 +10,7 @@ pub(super) const PUSH_NEXT_LEN: usize = 6;
 const LEA_LEN: usize = 5;
 
 /// An instruction and its copy.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct InsnCopy {
     /// Where the original begins, in bytes from the first displaced one.
     pub original: u8,
@@ -22,7 +22,7 @@ pub struct InsnCopy {
 }
 
 /// The instructions of a copy, where it is more than one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Form {
     Single,
     /// jcc, inverted | jmp
@@ -55,7 +55,7 @@ pub enum RelocatedPc {
 }
 
 /// Where each displaced instruction is now; at most `N` of them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Relocated<const N: usize = MAX_RELOCATED> {
     at: u64,
     new_at: u64,
@@ -76,6 +76,12 @@ impl<const N: usize> Relocated<N> {
         copies.get_mut(..usize::from(self.count))?.copy_from_slice(self.copies());
         let Self { at, new_at, next, count, len, .. } = *self;
         Some(Relocated { at, new_at, next, copies, count, len })
+    }
+
+    /// The same instructions from another place to another; far branches and such are in the code, not here.
+    #[must_use]
+    pub const fn at_other(&self, at: u64, new_at: u64) -> Self {
+        Self { at, new_at, next: at.wrapping_add(self.displaced_len() as u64), ..*self }
     }
 
     pub(super) const fn new(at: u64, new_at: u64, next: u64) -> Self {

@@ -3,69 +3,126 @@
 use std::fmt;
 
 use super::{ObjectPattern, Place, SymbolPattern, Target};
+use crate::thin::ThinBytes;
 
 /// An object, and in it a symbol and the distance from it, or an offset in the file.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Label {
-    /// The object, a colon, the symbol.
-    text: Box<str>,
-    offset: u64,
-    object_len: u32,
-    is_symbol: bool,
-}
+///
+/// ```text
+/// what is there, 1 | offset, 8 | length of the object, 2 | object | symbol
+/// ```
+///
+/// The program itself and an offset of 0 take nothing.
+#[repr(transparent)]
+pub struct Label(ThinBytes);
+
+/// In the first byte.
+const HAS_OFFSET: u8 = 1;
+const HAS_OBJECT: u8 = 2;
+const IS_SYMBOL: u8 = 4;
 
 /// The program itself.
 const EXE: &str = "exe";
+
+/// What a label says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Parts<'a> {
+    object: &'a str,
+    symbol: Option<&'a str>,
+    offset: u64,
+}
 
 impl Label {
     /// Object (none: the program) and symbol (none: `offset` is in the file).
     #[must_use]
     pub fn new(object: Option<&str>, symbol: Option<&str>, offset: u64) -> Self {
-        let object = object.unwrap_or(EXE);
-        let text = format!("{object}:{}", symbol.unwrap_or_default());
-        let object_len = u32::try_from(object.len()).unwrap_or_default();
-        Self { text: text.into_boxed_str(), offset, object_len, is_symbol: symbol.is_some() }
+        let object = object.filter(|object| *object != EXE).unwrap_or_default();
+        // No file has a name as long.
+        let most =
+            (0..=object.len().min(usize::from(u16::MAX))).rev().find(|at| object.is_char_boundary(*at));
+        let object = &object[..most.unwrap_or_default()];
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        let flags = flag(offset != 0, HAS_OFFSET)
+            | flag(!object.is_empty(), HAS_OBJECT)
+            | flag(symbol.is_some(), IS_SYMBOL);
+        let offset_bytes = offset.to_le_bytes();
+        let object_len = (object.len() as u16).to_le_bytes();
+        Self(ThinBytes::new(&[
+            &[flags],
+            if offset == 0 { &[] } else { &offset_bytes },
+            if object.is_empty() { &[] } else { &object_len },
+            object.as_bytes(),
+            symbol.unwrap_or_default().as_bytes(),
+        ]))
     }
 
-    /// The object's part, and the symbol's.
-    fn parts(&self) -> (&str, &str) {
-        let (object, symbol) = self.text.split_at_checked(self.object_len as usize).unwrap_or_default();
-        (object, symbol.get(1..).unwrap_or_default())
+    fn parts(&self) -> Parts<'_> {
+        self.read().unwrap_or(Parts { object: EXE, symbol: None, offset: 0 })
+    }
+
+    /// Never `None`: it is as it was made.
+    fn read(&self) -> Option<Parts<'_>> {
+        let (flags, mut rest) = self.0.split_first()?;
+        let mut offset = 0;
+        if flags & HAS_OFFSET != 0 {
+            let (bytes, behind) = rest.split_first_chunk()?;
+            (offset, rest) = (u64::from_le_bytes(*bytes), behind);
+        }
+        let mut object = EXE;
+        if flags & HAS_OBJECT != 0 {
+            let (len, behind) = rest.split_first_chunk()?;
+            let (name, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+            (object, rest) = (std::str::from_utf8(name).ok()?, behind);
+        }
+        let symbol = if flags & IS_SYMBOL != 0 { Some(std::str::from_utf8(rest).ok()?) } else { None };
+        Some(Parts { object, symbol, offset })
     }
 
     /// As what is to be resolved.
     #[must_use]
     pub fn place(&self) -> Place {
-        let (object, symbol) = self.parts();
+        let Parts { object, symbol, offset } = self.parts();
         let object = match object {
             EXE => ObjectPattern::Exe,
             path if path.contains('/') => ObjectPattern::Path(path.to_owned()),
             name => ObjectPattern::Name(name.to_owned()),
         };
-        let target = if self.is_symbol {
-            Target::Symbol { pattern: SymbolPattern::Exact(symbol.to_owned()), offset: self.offset }
-        } else {
-            Target::FileOffset(self.offset)
+        let target = match symbol {
+            Some(symbol) => Target::Symbol { pattern: SymbolPattern::Exact(symbol.to_owned()), offset },
+            None => Target::FileOffset(offset),
         };
         Place { object, target }
     }
 
-    /// As messages name it: a text, and a number behind it with what stands between. Signal-safe.
+    /// As messages name it: the object, a colon, the symbol or nothing, and a number behind it with what stands
+    /// between. Signal-safe.
     #[must_use]
-    pub fn written(&self) -> (&str, Option<(&'static str, u64)>) {
-        let number = match (self.is_symbol, self.offset) {
-            (true, 0) => None,
-            (true, offset) => Some(("+0x", offset)),
-            (false, offset) => Some(("0x", offset)),
+    pub fn written(&self) -> (&str, &str, Option<(&'static str, u64)>) {
+        let Parts { object, symbol, offset } = self.parts();
+        let number = match (symbol, offset) {
+            (Some(_), 0) => None,
+            (Some(_), offset) => Some(("+0x", offset)),
+            (None, offset) => Some(("0x", offset)),
         };
-        (&self.text, number)
+        (object, symbol.unwrap_or_default(), number)
+    }
+}
+
+impl Clone for Label {
+    fn clone(&self) -> Self {
+        Self(ThinBytes::new(&[&self.0]))
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts().fmt(f)
     }
 }
 
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (text, number) = self.written();
-        f.write_str(text)?;
+        let (object, symbol, number) = self.written();
+        write!(f, "{object}:{symbol}")?;
         number.map_or(Ok(()), |(between, number)| write!(f, "{between}{number:x}"))
     }
 }

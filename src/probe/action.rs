@@ -1,7 +1,5 @@
 //! What of a place's consumer is compiled into its detour.
 
-use std::sync::atomic::Ordering::*;
-
 use crate::fetch::Comparison;
 use crate::hit::compiled::{Action, Compiled, Filter, Measure, Place, Then};
 use crate::hit::consumer::{Consumer, EventRole, Role, Side};
@@ -9,12 +7,8 @@ use crate::hit::point::ProbePoint;
 
 /// For the only consumer of the place. `None`: nothing is. The registry's lock must be held.
 pub(super) fn compiled_action(point: &ProbePoint) -> Option<Action> {
-    // SAFETY: only changed under the lock, which the caller holds.
-    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
-    let [consumer] = list.all.as_slice() else { return None };
-    // SAFETY: listed consumers are alive; a config's live for ever.
-    let consumer: &'static Consumer = unsafe { &**consumer };
-    let Role::Event(event) = &consumer.role else { return None };
+    let consumer = only_consumer(point)?;
+    let Role::Event(event) = consumer.role() else { return None };
     let filter = match event.program.has_filter() {
         true => Some(Box::new(filter(consumer, event)?)),
         false => None,
@@ -29,9 +23,17 @@ pub(super) fn compiled_action(point: &ProbePoint) -> Option<Action> {
     is_feasible(&action).then_some(action)
 }
 
+/// The place's only consumer, as long as the lock is held; a config's lives for ever. The registry's lock must be
+/// held.
+pub(super) fn only_consumer(point: &ProbePoint) -> Option<&'static Consumer> {
+    let listeners = point.consumers.load()?;
+    // SAFETY: listed consumers are alive.
+    listeners.only().map(|only| unsafe { &*std::ptr::from_ref(only) })
+}
+
 /// Whether the consumer has no filter, or one that is compiled where it is the only one.
 pub(super) fn filters_compiled(consumer: &Consumer) -> bool {
-    let Role::Event(event) = &consumer.role else { return true };
+    let Role::Event(event) = consumer.role() else { return true };
     if !event.program.has_filter() {
         return true;
     }

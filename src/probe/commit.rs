@@ -11,14 +11,15 @@ use crate::hit::actions;
 use crate::hit::c_structs::{
     FLAG_DISABLED, FLAG_GONE, FLAG_INT3, FLAG_NOVEC, FLAG_OPTIMIZED, FLAG_PENDING, FLAG_PERTHREAD,
 };
-use crate::hit::consumer::{Consumer, ConsumerList, Role};
+use crate::hit::consumer::{Consumer, Role};
 use crate::hit::detour::JUMP_LEN;
+use crate::hit::listeners::{ConsumerList, ListenerCell};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
+use crate::hit::slots;
 use crate::insn::{self, Way};
 use crate::probe::instance::{Instance, Maker};
 use crate::probe::modules::Module;
-use crate::probe::optimize::detours_of;
 use crate::probe::registry::Registry;
 use crate::regs::Memory;
 
@@ -109,7 +110,7 @@ impl Registry {
     ) -> Result<&'static ProbePoint, Refusal> {
         // Unloaded, and loaded again at the same address: what was made for it is as it was. Programs that
         // load and unload for ever don't make us grow.
-        if let Some(known) = point::lookup(displaced.at).filter(|known| known.displaced == displaced) {
+        if let Some(known) = point::lookup(displaced.at).filter(|known| known.displaced() == displaced) {
             known.optimized.store(false, Release);
             known.gone.store(false, Release);
             return Ok(known);
@@ -119,16 +120,17 @@ impl Registry {
             Way::Emulate(_) => 0,
             Way::Slot(_) => self.arenas.take(&displaced, near).ok_or(Refusal::NoSlotInReach)?,
         };
-        let point: &'static ProbePoint = Box::leak(Box::new(ProbePoint {
+        let insn = self.shared.insn(&displaced, &mut self.shelf);
+        let point = self.shelf.keep(ProbePoint {
             at: displaced.at,
-            displaced,
-            slot,
+            insn,
+            slot_number: slots::number(slot),
             armed: AtomicBool::new(false),
-            consumers: AtomicPtr::default(),
+            consumers: ListenerCell::default(),
             detour: AtomicPtr::default(),
             optimized: AtomicBool::new(false),
             gone: AtomicBool::new(false),
-        }));
+        });
         if slot != 0 {
             self.arenas.own(slot, point);
         }
@@ -141,7 +143,7 @@ impl Registry {
     pub(super) fn commit_from(&mut self, first_request: usize, first_instance: usize) {
         if let Err(errno) = self.arenas.flush(&mut self.poker) {
             for instance in self.instances.iter_mut().flatten() {
-                if instance.points.iter().any(|point| point.slot != 0 && !point.armed.load(Relaxed)) {
+                if instance.points.iter().any(|point| point.slot_number != 0 && !point.armed.load(Relaxed)) {
                     instance.refusal = Some(Box::new(Refusal::TextNotWritable { errno }));
                     instance.points.clear();
                 }
@@ -159,7 +161,7 @@ impl Registry {
             }
             // SAFETY: the instance holds it.
             let consumer = unsafe { &*consumer };
-            if enabled && consumer.crash_signal.load(Relaxed) == 0 && !consumer.alive.load(Relaxed) {
+            if enabled && consumer.crash_signal() == 0 && !consumer.alive.load(Relaxed) {
                 consumer.alive.store(true, SeqCst);
             }
         }
@@ -173,8 +175,8 @@ impl Registry {
             publish_address(instance);
         }
         let requests = self.requests.iter().skip(first_request).flatten();
-        for request in requests.filter(|request| request.instances.is_empty()) {
-            let Maker::Api(api, _) = &request.maker else { continue };
+        for request in requests.filter(|request| request.instances().is_empty()) {
+            let Maker::Api(api) = &request.maker else { continue };
             let Some(up) = api.up() else { continue };
             // SAFETY: as above.
             unsafe { (*up).flags.fetch_or(FLAG_PENDING, Relaxed) };
@@ -183,9 +185,7 @@ impl Registry {
 
     /// Adds a consumer to a point's list; false where it is there already.
     pub(super) fn attach(&mut self, point: &'static ProbePoint, consumer: *const Consumer) -> bool {
-        let old = point.consumers.load(Acquire);
-        // SAFETY: only changed under the lock, which we hold.
-        let mut all = unsafe { old.as_ref() }.map_or_else(Vec::new, |list| list.all.to_vec());
+        let mut all = point.consumers.load().map_or_else(Vec::new, |listeners| listeners.all().to_vec());
         if all.contains(&consumer) {
             return false;
         }
@@ -193,7 +193,7 @@ impl Registry {
         // A replacement after all handlers, which see the function's own place. The engine's own last:
         // what the user asked for happens before the process ends.
         // SAFETY: listed consumers are alive.
-        all.sort_by_key(|consumer| match unsafe { &(**consumer).role } {
+        all.sort_by_key(|consumer| match unsafe { (**consumer).role() } {
             Role::Internal(_) => 2,
             Role::Replace(_) => 1,
             _ => 0,
@@ -204,24 +204,19 @@ impl Registry {
 
     /// Takes a consumer off a point's list.
     pub(super) fn detach(&mut self, point: &'static ProbePoint, consumer: *const Consumer) {
-        // SAFETY: only changed under the lock, which we hold.
-        let Some(list) = (unsafe { point.consumers.load(Acquire).as_ref() }) else { return };
-        let all = list.all.iter().copied().filter(|other| *other != consumer).collect();
+        let Some(listeners) = point.consumers.load() else { return };
+        let all = listeners.all().iter().copied().filter(|other| *other != consumer).collect();
         self.publish(point, all);
     }
 
     fn publish(&mut self, point: &'static ProbePoint, all: Vec<*const Consumer>) {
-        // SAFETY: listed consumers are alive.
-        let wants_post = all.iter().any(|consumer| unsafe { (**consumer).wants_post() });
-        let new = if all.is_empty() {
-            std::ptr::null_mut()
-        } else {
-            Box::into_raw(Box::new(ConsumerList { all: all.into(), wants_post }))
+        let old = match all.as_slice() {
+            [] => point.consumers.publish(None),
+            [only] => point.consumers.publish(Some(*only)),
+            _ => point.consumers.publish_list(Box::new(ConsumerList::new(all))),
         };
-        let old = point.consumers.swap(new, SeqCst);
-        // SAFETY: the list of now, which only changes under the lock.
-        let sole = unsafe { new.as_ref() }.map_or(std::ptr::null(), ConsumerList::sole);
-        for detour in detours_of(point) {
+        let sole = point.consumers.load().map_or(std::ptr::null(), |listeners| listeners.sole());
+        for detour in self.shared.detours_of(point) {
             detour.sole.store(sole.cast_mut(), SeqCst);
         }
         self.retirement.retire(old, std::ptr::null_mut());
@@ -255,7 +250,7 @@ impl Registry {
         }
         let (disarm, lost): (Vec<_>, Vec<_>) = disarm.into_iter().partition(|point| self.has_int3(point));
         lost.iter().for_each(|point| point.armed.store(false, SeqCst));
-        let original = |point: &&ProbePoint| Patch::byte(point.at, point.displaced.bytes[0]);
+        let original = |point: &&ProbePoint| Patch::byte(point.at, point.insn.bytes[0]);
         let patches: Vec<_> = disarm.iter().map(original).collect();
         let failed = self.poker.write_all(&patches);
         for (index, point) in disarm.iter().enumerate() {
@@ -268,7 +263,7 @@ impl Registry {
 
     /// Whether the place is as it was when it was made ready: something else may be mapped there.
     fn has_original(&mut self, point: &ProbePoint) -> Result<(), Refusal> {
-        let original = point.displaced.original();
+        let original = point.insn.original();
         let mut memory = [0; MAX_INSN];
         let memory = &mut memory[..original.len()];
         if !self.poker.read(point.at, memory) {
@@ -286,7 +281,7 @@ impl Registry {
     /// Whether our int3 is there, before what it stands before. The object may have gone away, the program may
     /// have written there after us, or mapped something else: then it is not ours to mend.
     fn has_int3(&mut self, point: &ProbePoint) -> bool {
-        let original = point.displaced.original();
+        let original = point.insn.original();
         let mut memory = [0; MAX_INSN];
         let memory = &mut memory[..original.len()];
         self.poker.read(point.at, memory) && memory[0] == INT3 && {
@@ -309,10 +304,10 @@ impl Registry {
 
 /// The C API's out-fields of one instance.
 pub(super) fn publish_address(instance: &Instance) {
-    let Some(up) = instance.consumer().role.up() else { return };
+    let Some(up) = instance.consumer().role().up() else { return };
     // SAFETY: registered: the struct is there.
     let mut flags = unsafe { (*up).flags.load(Relaxed) } & (FLAG_INT3 | FLAG_NOVEC | FLAG_PERTHREAD);
-    if instance.consumer().crash_signal.load(Acquire) != 0 {
+    if instance.consumer().crash_signal() != 0 {
         flags |= FLAG_DISABLED | FLAG_GONE;
     }
     if !instance.enabled {
@@ -360,7 +355,7 @@ fn still_the_same(point: &'static ProbePoint) -> Result<&'static ProbePoint, Ref
         return Ok(point);
     }
     let memory = read_text(point.at, MAX_INSN);
-    let original = point.displaced.original();
+    let original = point.insn.original();
     if memory.starts_with(original) {
         Ok(point)
     } else if memory.first() == Some(&INT3) {
@@ -372,10 +367,9 @@ fn still_the_same(point: &'static ProbePoint) -> Result<&'static ProbePoint, Ref
 }
 
 pub(super) fn has_listener(point: &ProbePoint) -> bool {
-    // SAFETY: only changed under the lock, which we hold.
-    let list = unsafe { point.consumers.load(Acquire).as_ref() };
+    let listeners = point.consumers.load();
     // SAFETY: listed consumers are alive.
-    list.is_some_and(|list| list.all.iter().any(|consumer| unsafe { (**consumer).alive.load(Relaxed) }))
+    listeners.is_some_and(|all| all.all().iter().any(|consumer| unsafe { (**consumer).alive.load(Relaxed) }))
 }
 
 /// The program's own bytes at `at`: memory, less our breakpoints and jumps. Less than `len` where it ends.
@@ -406,7 +400,7 @@ fn less_ours(at: u64, mut bytes: Vec<u8>) -> Vec<u8> {
         let Some(point) = live_point(start).filter(|point| point.armed.load(Acquire)) else { continue };
         let original = match point.detour() {
             Some(detour) if point.optimized.load(Acquire) => &detour.original[..],
-            _ => &point.displaced.bytes[..1],
+            _ => &point.insn.bytes[..1],
         };
         for (offset, byte) in original.iter().enumerate() {
             let to = (start + offset as u64).checked_sub(at).and_then(|to| bytes.get_mut(to as usize));

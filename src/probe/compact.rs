@@ -1,8 +1,7 @@
 //! Gives back the numbers of what was unregistered, where it lies before what is still there: else those who
 //! register and unregister for ever, while others stay, would make us grow.
 
-use crate::few::Few;
-use crate::probe::registry::Registry;
+use crate::probe::registry::{Registry, note_number};
 
 /// Fewer numbers than this are not worth it.
 const LEAST: usize = 1024;
@@ -20,20 +19,14 @@ impl Registry {
         if self.requests.len().max(instances) < self.compact_at {
             return;
         }
-        let (new_request, new_instance) = (numbers(&self.requests), numbers(&self.instances));
+        let new_instance = numbers(&self.instances);
         self.requests.retain(Option::is_some);
         self.instances.retain(Option::is_some);
-        let request = |old: u32| new_request.get(old as usize).copied().flatten();
         let instance = |old: u32| new_instance.get(old as usize).copied().flatten();
-        for request in self.requests.iter_mut().flatten() {
-            let mut renumbered = Few::None;
-            request.instances.iter().filter_map(|old| instance(*old)).for_each(|new| renumbered.push(new));
-            request.instances = renumbered;
+        for (number, request) in self.requests.iter_mut().flatten().enumerate() {
+            note_number(&request.maker, number);
+            request.renumber(instance);
         }
-        for instance in self.instances.iter_mut().flatten() {
-            instance.request = request(instance.request).unwrap_or_default();
-        }
-        self.by_struct.retain(|_, number| request(*number).map(|new| *number = new).is_some());
     }
 }
 

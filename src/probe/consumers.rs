@@ -1,15 +1,14 @@
 //! Consumers made from what was asked for, for one place.
 
 use std::ffi::CString;
-use std::sync::Arc;
 
 use crate::addr::{FileOffset, LinkAddr, RuntimeAddr};
 use crate::config::{Action, Kind, Method, ProbeSpec};
 use crate::elf::{self, ElfFile, Resolved};
 use crate::error::Refusal;
 use crate::fetch::{self, At};
-use crate::hit::c_structs::{CUprobe, CUretprobe, PreHandler};
-use crate::hit::consumer::{Consumer, EventRole, More, Role, Side, Special};
+use crate::hit::c_structs::{CUprobe, CUretprobe};
+use crate::hit::consumer::{Consumer, EventRole, Mark, More, Role, Side, Special, Symbol};
 use crate::hit::counters::Counters;
 use crate::hit::histogram::{HistogramCounts, Measured};
 use crate::hit::latency::LatencyCounts;
@@ -18,6 +17,7 @@ use crate::place::{Label, Target};
 use crate::probe::api::{ApiProbe, is_entry, not_entry, return_denied};
 use crate::probe::instance::{Maker, ModuleKey, Spec};
 use crate::probe::modules::{MappedFiles, Module};
+use crate::sys::Shelf;
 
 /// For a config's probe.
 ///
@@ -30,18 +30,21 @@ pub fn of_spec(
     file: &ElfFile,
     resolved: &Resolved,
     name: &str,
+    shelf: &mut Shelf,
 ) -> Result<Consumer, Refusal> {
     if spec.probe.kind != Kind::Entry {
         not_entry(resolved).or_else(|| return_denied(file, resolved)).map_or(Ok(()), Err)?;
     }
     let role = shared_role(spec, key, module, resolved)?;
     let measured = measured(&spec.probe, &role.program)?;
-    let mut more = More::new(String::leak(name.to_owned()), spec.at);
+    let mut more = More::new(shelf.keep_text(name));
+    more.symbol = symbol(resolved, name, shelf);
     let spec = &spec.probe;
     let is_special = spec.kind != Kind::Entry
         || spec.sample != 1
         || spec.limit != 0
         || !measured.is_empty()
+        || !role.plugins.is_empty()
         || spec.actions.contains(&Action::Log);
     let mut special = Special::new();
     special.sample = spec.sample;
@@ -51,6 +54,9 @@ pub fn of_spec(
     }
     if spec.kind == Kind::Call {
         ticks::calibrate();
+    }
+    if spec.sample != 1 || spec.limit != 0 {
+        more.counters.use_others();
     }
     let times = if spec.kind == Kind::Call { LatencyCounts::CELLS } else { 0 };
     // There may be very many of these, and cells are few.
@@ -76,8 +82,8 @@ pub fn of_spec(
         .collect();
     more.special = is_special.then(|| Box::new(special));
     let mut consumer = Consumer::new(Role::Event(role));
-    consumer.only_int3 = spec.method == Method::Int3;
-    consumer.more = Some(Box::new(more));
+    consumer.mark(Mark::OnlyInt3, spec.method == Method::Int3);
+    consumer.set_more(Box::new(more));
     Ok(consumer)
 }
 
@@ -87,21 +93,21 @@ pub fn of_spec(
 /// Why it can't be at this place.
 pub fn of_api(
     api: ApiProbe,
-    label: Arc<Label>,
+    label: Option<Label>,
     cells: impl FnOnce() -> u32,
     file: &ElfFile,
     resolved: &Resolved,
 ) -> Result<Consumer, Refusal> {
     api.refusal(file, resolved).map_or(Ok(()), Err)?;
     let mut consumer = Consumer::new(api.role());
-    consumer.label = Some(label);
-    consumer.only_int3 = api.wants_int3();
-    consumer.call_directly(!api.spares_vectors());
+    label.into_iter().for_each(|label| consumer.set_label(label));
+    consumer.mark(Mark::OnlyInt3, api.wants_int3());
+    consumer.note_handlers(!api.spares_vectors());
     let is_return = matches!(api, ApiProbe::Return(_));
     if !is_return && !api.counts_apart() {
         return Ok(consumer);
     }
-    let mut more = More::new("", "");
+    let mut more = More::new("");
     if let ApiProbe::Return(up) = api {
         // SAFETY: registered: the struct is there.
         let maxactive = unsafe { (*up.cast::<CUretprobe>()).maxactive };
@@ -110,7 +116,7 @@ pub fn of_api(
         more.special = Some(Box::new(special));
     }
     more.counters.use_return_cells(cells());
-    consumer.more = Some(Box::new(more));
+    consumer.set_more(Box::new(more));
     if api.counts_apart() {
         consumer.count_apart();
     }
@@ -118,18 +124,35 @@ pub fn of_api(
 }
 
 /// Made for good: hits count in it until the process ends.
-pub fn keep(consumer: Consumer) -> *const Consumer {
-    let consumer: &'static Consumer = Box::leak(Box::new(consumer));
+pub fn keep(consumer: Consumer, shelf: &mut Shelf) -> *const Consumer {
+    let consumer: &'static Consumer = shelf.keep(consumer);
     consumer.keep_counts();
     consumer
 }
 
+/// What a place is called in its file. Nearly always the probe has the same name.
+fn symbol(resolved: &Resolved, name: &str, shelf: &mut Shelf) -> Option<&'static Symbol> {
+    static LIKE_THE_PROBE: Symbol = Symbol::LIKE_THE_PROBE;
+    let function = resolved.symbol.as_deref()?;
+    if function == name && resolved.symbol_offset == 0 {
+        return Some(&LIKE_THE_PROBE);
+    }
+    let function = shelf.keep_text(function);
+    Some(shelf.keep(Symbol::new(function, resolved.symbol_offset)))
+}
+
 /// Does nothing: that of a probe that is refused.
-pub fn idle(maker: &Maker, name: &str) -> *const Consumer {
-    let mut consumer = match maker {
-        Maker::Api(api, label) => {
+pub fn idle(
+    maker: &Maker,
+    label: Option<Label>,
+    resolved: &Resolved,
+    name: &str,
+    shelf: &mut Shelf,
+) -> *const Consumer {
+    let consumer = match maker {
+        Maker::Api(api) => {
             let mut consumer = Consumer::new(api.role());
-            consumer.label = Some(Arc::clone(label));
+            label.into_iter().for_each(|label| consumer.set_label(label));
             consumer
         }
         Maker::Spec(spec) => {
@@ -140,13 +163,15 @@ pub fn idle(maker: &Maker, name: &str) -> *const Consumer {
                 log: false,
                 plugins: Vec::new(),
                 plugin_probe: Box::new(empty_probe()),
+                at: spec.at,
             }));
             let mut consumer = Consumer::new(Role::Event(role));
-            consumer.more = Some(Box::new(More::new(String::leak(name.to_owned()), spec.at)));
+            let mut more = More::new(shelf.keep_text(name));
+            more.symbol = symbol(resolved, name, shelf);
+            consumer.set_more(Box::new(more));
             consumer
         }
     };
-    consumer.handler = 0;
     Box::into_raw(Box::new(consumer))
 }
 
@@ -166,7 +191,7 @@ fn shared_role(
     if let Some((_, _, role)) = spec.roles.iter().find(|(other, where_, _)| (*other, *where_) == (key, at)) {
         return Ok(role);
     }
-    let role: &'static EventRole = Box::leak(Box::new(event_role(&spec.probe, &spec.plugins, module, at)?));
+    let role: &'static EventRole = Box::leak(Box::new(event_role(spec, module, at)?));
     spec.roles.push((key, at, role));
     Ok(role)
 }
@@ -209,12 +234,8 @@ fn empty_probe() -> CUprobe {
 }
 
 /// Compiles what a config's probe does at a hit in `module`.
-fn event_role(
-    spec: &ProbeSpec,
-    plugins: &[PreHandler],
-    module: &Module,
-    at: At,
-) -> Result<EventRole, Refusal> {
+fn event_role(all: &Spec, module: &Module, at: At) -> Result<EventRole, Refusal> {
+    let spec = &all.probe;
     let mut program = fetch::compile(&spec.args, &spec.ret, spec.filter.as_ref(), at)
         .map_err(|e| Refusal::BadFetch { why: e.to_string() })?;
     if program.needs_binding() {
@@ -239,7 +260,15 @@ fn event_role(
         Kind::Return => Side::Return,
         Kind::Call => Side::Call,
     };
-    Ok(EventRole { side, program, needs, log, plugins: plugins.to_vec(), plugin_probe: Box::new(probe) })
+    Ok(EventRole {
+        side,
+        program,
+        needs,
+        log,
+        plugins: all.plugins.clone(),
+        plugin_probe: Box::new(probe),
+        at: all.at,
+    })
 }
 
 /// What `hist(NAME)` counts: the name, where the value comes from, and whether it has a sign.

@@ -11,6 +11,8 @@ use crate::regs::Memory;
 /// `PT_LOAD` and `PT_GNU_EH_FRAME` (elf.h).
 const PT_LOAD: u32 = 1;
 const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+/// `PF_W`.
+const PF_W: u8 = 2;
 /// `sizeof(Elf64_Phdr)`.
 const HEADER_SIZE: usize = 56;
 /// Lists grow by steps of this.
@@ -43,13 +45,13 @@ fn vdso() -> Option<Object> {
 
 /// The program headers of an object in memory: they are in its first page, mapped wherever its first
 /// segment begins at the file's start, which is so for all that linkers make.
-struct ProgramHeaders {
+pub(super) struct ProgramHeaders {
     low: u64,
     bytes: Vec<u8>,
 }
 
 impl ProgramHeaders {
-    fn read(low: u64) -> Option<Self> {
+    pub(super) fn read(low: u64) -> Option<Self> {
         let mut start = [0; 64];
         let is_elf = SafeMemory.read(low, &mut start) == start.len() && start.starts_with(b"\x7fELF\x02\x01");
         if !is_elf {
@@ -69,6 +71,18 @@ impl ProgramHeaders {
         };
         let headers = self.bytes.as_chunks::<HEADER_SIZE>().0.iter();
         headers.map(move |header| (word(header, 0) as u32, word(header, 16), word(header, 40)))
+    }
+
+    /// Where the segments are that nobody writes to: first byte, and first behind.
+    pub(super) fn read_only(&self) -> impl Iterator<Item = (u64, u64)> {
+        let first = self.first().unwrap_or_default();
+        let flags = self.bytes.as_chunks::<HEADER_SIZE>().0.iter().map(|header| header[4]);
+        self.each().zip(flags).filter(|((kind, ..), flags)| *kind == PT_LOAD && flags & PF_W == 0).map(
+            move |((_, link, size), _)| {
+                let start = self.low.wrapping_add(link.wrapping_sub(first));
+                (start, start.wrapping_add(size))
+            },
+        )
     }
 
     /// Link address that is at `low`: the first segment's, rounded to its page.

@@ -1,25 +1,39 @@
 //! What was asked for, and where it was found.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
 use crate::addr::FileOffset;
 use crate::config::ProbeSpec;
 use crate::error::Refusal;
 use crate::fetch::At;
 use crate::few::Few;
-use crate::hit::c_structs::PreHandler;
+use crate::hit::c_structs::{CUprobe, PreHandler};
 use crate::hit::consumer::{Consumer, EventRole};
 use crate::hit::point::ProbePoint;
-use crate::place::{Label, Place};
+use crate::place::Label;
 use crate::probe::api::ApiProbe;
 
 /// What a probe is made from.
 pub enum Maker {
     /// A config's probe.
     Spec(Box<Spec>),
-    /// The C API, and where the caller wants it.
-    Api(ApiProbe, Arc<Label>),
+    /// The C API.
+    Api(ApiProbe),
+}
+
+impl Maker {
+    /// The caller's struct; a config's, and a replacement, have none.
+    #[must_use]
+    pub const fn up(&self) -> Option<*mut CUprobe> {
+        match self {
+            Self::Spec(_) => None,
+            Self::Api(api) => api.up(),
+        }
+    }
+}
+
+/// A probe to be registered.
+pub struct Asked {
+    pub(super) maker: Maker,
+    pub(super) label: Option<Label>,
 }
 
 /// A config's probe, and what its places have in common.
@@ -34,36 +48,19 @@ pub struct Spec {
     pub(super) roles: Vec<(ModuleKey, At, &'static EventRole)>,
 }
 
-impl Maker {
+impl Asked {
     /// A config's.
     #[must_use]
     pub fn spec(probe: ProbeSpec, plugins: Vec<PreHandler>) -> Self {
         let at = String::leak(probe.at.clone());
-        Self::Spec(Box::new(Spec { probe, plugins, at, roles: Vec::new() }))
+        Self { maker: Maker::Spec(Box::new(Spec { probe, plugins, at, roles: Vec::new() })), label: None }
     }
 
-    /// Where.
+    /// The C API's, and where the caller wants it.
     #[must_use]
-    pub fn place(&self) -> Cow<'_, Place> {
-        match self {
-            Self::Spec(spec) => Cow::Borrowed(&spec.probe.place),
-            Self::Api(_, label) => Cow::Owned(label.place()),
-        }
+    pub const fn api(probe: ApiProbe, label: Label) -> Self {
+        Self { maker: Maker::Api(probe), label: Some(label) }
     }
-}
-
-/// One probe as asked for; a pattern may stand for many places. There may be very many of one place each.
-pub struct Request {
-    /// What it is made from.
-    pub maker: Maker,
-    /// The objects it was resolved in already.
-    pub(super) resolved: Few<ModuleKey>,
-    /// Its places, by number in the registry.
-    pub instances: Few<u32>,
-    /// Why it has none.
-    pub refusal: Option<Box<Refusal>>,
-    /// IFUNCs have chosen some of its places.
-    pub(super) has_chosen: bool,
 }
 
 /// An object, where it was loaded: a number that the registry gives.
@@ -82,10 +79,8 @@ pub enum State {
     Disabled,
 }
 
-/// One place in one file.
+/// One place in one file. There may be very many.
 pub struct Instance {
-    /// Its request's number.
-    pub request: u32,
     /// The file, by number in the registry.
     pub(super) file: u32,
     /// The offset in the file.
@@ -93,11 +88,9 @@ pub struct Instance {
     /// The consumer; made with the instance, freed with it (API) or never (config).
     pub consumer: *const Consumer,
     /// Where it is in memory now.
-    pub points: Few<&'static ProbePoint>,
+    pub points: Few<ProbePoint>,
     /// Why it is nowhere.
     pub refusal: Option<Box<Refusal>>,
-    /// Of a config's probe: the function, where known.
-    pub symbol: Option<Box<Symbol>>,
     /// It could not be made, for a reason that holds wherever the file is mapped: it stays refused.
     pub is_idle: bool,
     /// What it means now is the place of another instance of the request: an IFUNC chose that function.
@@ -108,13 +101,7 @@ pub struct Instance {
     pub(super) is_chosen: bool,
 }
 
-/// What a place is called in its file.
-pub struct Symbol {
-    /// The function's name.
-    pub name: Box<str>,
-    /// Distance from it.
-    pub offset: u64,
-}
+const _: () = assert!(size_of::<Option<Instance>>() == 40);
 
 impl Instance {
     /// The consumer.
@@ -133,8 +120,7 @@ impl Instance {
     /// Its state now.
     #[must_use]
     pub fn state(&self) -> State {
-        use std::sync::atomic::Ordering::*;
-        if self.consumer().crash_signal.load(Acquire) != 0 || (!self.enabled && self.refusal.is_none()) {
+        if self.consumer().crash_signal() != 0 || (!self.enabled && self.refusal.is_none()) {
             State::Disabled
         } else if self.points.is_empty() {
             if self.refusal.as_ref().is_none_or(|refusal| refusal.is_pending()) {

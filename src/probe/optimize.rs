@@ -22,9 +22,9 @@ use crate::code::{Patch, Usage};
 use crate::elf::Extent;
 use crate::error::NotOptimized;
 use crate::hit::c_structs::FLAG_OPTIMIZED;
-use crate::hit::compiled::{Compiled, Place};
-use crate::hit::consumer::{Consumer, ConsumerList, Role, Side};
-use crate::hit::detour::{self, Detour, FOLLOWING, HEAD, JUMP_LEN, PLAIN, QuickDetour, compiled_entry};
+use crate::hit::compiled::{Action, Compiled, Place, Then};
+use crate::hit::consumer::{Consumer, Mark, Role, Side};
+use crate::hit::detour::{self, Calls, Detour, HEAD, JUMP_LEN, QuickDetour, compiled_entry};
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::Quick;
@@ -33,7 +33,7 @@ use crate::hit::{quick, vectors};
 use crate::insn::{
     CODE_CAPACITY, Code, Planner, Relocated, Surroundings, WINDOW_TEXT, Window, flags_are_dead, relocate,
 };
-use crate::probe::action::{compiled_action, filters_compiled};
+use crate::probe::action::{compiled_action, filters_compiled, only_consumer};
 use crate::probe::commit::{has_listener, read_text};
 use crate::probe::registry::{Registry, parsed};
 use crate::regs::Memory;
@@ -67,6 +67,8 @@ fn barrier() -> bool {
 struct Made {
     point: &'static ProbePoint,
     detour: &'static Detour,
+    /// One that serves again is known already.
+    is_new: bool,
 }
 
 impl Registry {
@@ -87,7 +89,7 @@ impl Registry {
                 continue;
             }
             match self.make_detour(point, &mut planner) {
-                Ok(detour) => made.push(Made { point, detour }),
+                Ok((detour, is_new)) => made.push(Made { point, detour, is_new }),
                 Err(reason) => {
                     self.not_optimized.insert(point.at, reason);
                 }
@@ -99,19 +101,16 @@ impl Registry {
         if self.detours.flush(&mut self.poker).is_err() {
             return;
         }
-        for Made { point, detour } in &made {
-            // Once: one that serves again is known already.
-            if detour.ring.load(Relaxed).is_null() {
-                join_ring(point, detour);
-                detour::publish(detour);
-            }
+        for Made { point, detour, .. } in made.iter().filter(|made| made.is_new) {
+            self.shared.add_detour(point, detour);
+            detour::publish(detour);
         }
         self.write_jumps(&made);
     }
 
     /// The three steps. What can't be written stays as the step before left it, which is right, if slower.
     fn write_jumps(&mut self, made: &[Made]) {
-        for Made { point, detour } in made {
+        for Made { point, detour, .. } in made {
             point.detour.store(std::ptr::from_ref(*detour).cast_mut(), Release);
             point.optimized.store(true, SeqCst);
         }
@@ -158,7 +157,7 @@ impl Registry {
             }
             for other in jumps_before(point.at) {
                 let before = point.at - other.at;
-                let reaches = |detour: &Detour| detour.relocated.displaced_len() as u64 > before;
+                let reaches = |detour: &Detour| detour.layout.displaced_len() as u64 > before;
                 if other.optimized.load(Relaxed) && other.detour().is_some_and(reaches) {
                     self.not_optimized.insert(other.at, NotOptimized::AnotherProbe { at: point.at });
                     wrong.push(other);
@@ -231,7 +230,7 @@ impl Registry {
         &mut self,
         point: &'static ProbePoint,
         planner: &mut Planner,
-    ) -> Result<&'static Detour, NotOptimized> {
+    ) -> Result<(&'static Detour, bool), NotOptimized> {
         let follows = may_jump(point)?;
         if !register_barriers() {
             return Err(NotOptimized::NoBarriers);
@@ -245,56 +244,75 @@ impl Registry {
             }
         }
         // How long it becomes does not depend on where it lies, as long as that is in reach.
-        let compiled = compiled_action(point).map(|action| Compiled {
-            action,
-            red_zone: !is_entry,
-            flags: !flags_are_dead(&text, point.at, is_entry),
-        });
-        let plan = Plan { window: &window, text: &text, at: point.at, follows, compiled: compiled.as_ref() };
-        // One that was made for the same code and the same use. The code may have been unloaded and be there
-        // again, the probes registered anew; other code may have come in its place.
-        let serves = |made: &Detour| made.follows >= follows && is_made_for(made, point) && plan.is_of(made);
-        if let Some(detour) = detours_of(point).find(|made| serves(made)) {
-            return Ok(detour);
-        }
-        let trial = plan.build(point.at)?;
-        let len = HEAD + trial.0.len();
-        let head = HEAD + if compiled.is_some() { compiled_entry(follows) } else { 0 };
-        let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
-        let start = placed.at + HEAD as u64;
-        let (code, relocated) = plan.build(start)?;
-        let is_free = is_entry && flags_are_dead(&text, point.at, true);
+        let keeps_flags = !flags_are_dead(&text, point.at, is_entry);
+        let compiled =
+            compiled_action(point).map(|action| Compiled { action, red_zone: !is_entry, flags: keeps_flags });
+        let is_free = is_entry && !keeps_flags;
         let quick = timed(point).filter(|_| is_free);
         let log = quick_log(point).filter(|_| is_free).unwrap_or(QuickLog::NONE);
+        let sole = point.consumers.load().map_or(std::ptr::null(), |listeners| listeners.sole());
+        let calls = match (quick, log.is_some(), sole.is_null()) {
+            (Some(_), ..) => Calls::Quick,
+            (None, true, _) => Calls::Log,
+            (None, false, true) => Calls::Common,
+            (None, false, false) => Calls::Direct,
+        };
+        let plan =
+            Plan { window: &window, text: &text, at: point.at, follows, calls, compiled: compiled.as_ref() };
+        // One that was made for the same code and the same use. The code may have been unloaded and be there
+        // again, the probes registered anew; other code may have come in its place.
+        let detours = &self.detours;
+        let serves = |made: &Detour| {
+            made.follows >= follows
+                && is_made_for(made, point)
+                && plan.is_of(made, detours.table_of(made.start()))
+        };
+        if let Some(detour) = self.shared.detours_of(point).find(|made| serves(made)) {
+            return Ok((detour, false));
+        }
+        let trial = plan.build(point.at, point.at)?;
+        let len = HEAD + trial.0.len();
+        let before = |compiled: &Compiled| compiled_entry(follows, compiled.action.only_counts());
+        let head = HEAD + compiled.as_ref().map_or(0, before);
+        let placed = self.detours.take(&window, head, len).ok_or(NotOptimized::NoRoom)?;
+        let start = placed.at + HEAD as u64;
+        let table = self.detours.table(&window, start, &Calls::table()).ok_or(NotOptimized::NoRoom)?;
+        let (code, relocated) = plan.build(start, table)?;
         let quick = quick
             .map_or(Quick::NONE, |(consumer, first)| Quick::new(consumer, point, relocated.new_at(), first));
-        // SAFETY: only changed under the lock, which we hold.
-        let list = unsafe { point.consumers.load(Acquire).as_ref() };
-        let sole = list.map_or(std::ptr::null(), ConsumerList::sole);
+        // As many as the jump has bytes, at most.
+        let layout = relocated.narrow().ok_or(NotOptimized::NoRoom)?;
+        let distance = start.wrapping_sub(point.at).cast_signed();
+        let (count, compiled) = match compiled {
+            Some(Compiled { action: Action { filter: None, then: Then::Count(cell) }, .. }) => (cell, None),
+            compiled => (0, compiled),
+        };
         let detour = Detour {
             point,
-            start,
             sole: AtomicPtr::new(sole.cast_mut()),
-            ring: AtomicPtr::default(),
-            next: [AtomicPtr::default(), AtomicPtr::default()],
-            // As many as the jump has bytes, at most.
-            relocated: relocated.narrow().ok_or(NotOptimized::NoRoom)?,
-            compiled,
+            next: AtomicPtr::default(),
+            layout: self.shared.layout(&layout, &mut self.shelf),
+            distance: i32::try_from(distance).map_err(|_| NotOptimized::NoRoom)?,
+            count,
+            new_at: (relocated.new_at() - start) as u16,
             len: code.len() as u16,
             traps: placed.traps,
+            calls,
             follows,
-            is_quick: quick.is_some() || log.is_some(),
+            is_quick: quick.is_some() || log.is_some() || compiled.is_some(),
+            red_zone: !is_entry,
+            flags: keeps_flags,
             original: window.original(),
         };
         let detour: &'static Detour = if detour.is_quick {
-            &Box::leak(Box::new(QuickDetour { detour, quick, log })).detour
+            &self.shelf.keep(QuickDetour { detour, quick, log, compiled }).detour
         } else {
-            Box::leak(Box::new(detour))
+            self.shelf.keep(detour)
         };
         let mut bytes = detour::head(detour).to_vec();
         bytes.extend_from_slice(code.bytes());
         self.detours.queue(placed.at, &bytes);
-        Ok(detour)
+        Ok((detour, true))
     }
 
     /// The window at `at`, from the program's own bytes and what its file says of the surroundings; and whether
@@ -336,62 +354,52 @@ struct Plan<'a> {
     text: &'a [u8],
     at: u64,
     follows: bool,
+    calls: Calls,
     compiled: Option<&'a Compiled>,
 }
 
 impl Plan<'_> {
     /// Whether `made` is just what would be made, and no trap of its jump is where a thread is known to come.
-    fn is_of(&self, made: &Detour) -> bool {
-        let plan = Self { follows: made.follows, ..*self };
-        let Ok((code, relocated)) = plan.build(made.start) else { return false };
+    fn is_of(&self, made: &Detour, table: Option<u64>) -> bool {
+        let plan = Self { follows: made.follows, calls: made.calls, ..*self };
+        let Some(Ok((code, relocated))) = table.map(|table| plan.build(made.start(), table)) else {
+            return false;
+        };
         let mut memory = [0; CODE_CAPACITY];
         let memory = &mut memory[..usize::from(made.len).min(CODE_CAPACITY)];
         let is_kept = |offset: u8| made.traps >> offset & 1 == 0;
         made.original == self.window.original()
-            && Some(made.relocated) == relocated.narrow()
-            && SafeMemory.read(made.start, memory) == memory.len()
+            && Some(made.relocated()) == relocated.narrow()
+            && SafeMemory.read(made.start(), memory) == memory.len()
             && code.bytes() == memory
             && self.window.inner().filter(|inner| inner.must_keep).all(|inner| is_kept(inner.offset))
     }
 
-    /// The code of the detour at `start`, and where the displaced instructions are in it.
-    fn build(&self, start: u64) -> Result<(Code, Relocated), NotOptimized> {
+    /// The code of the detour at `start` with its table, and where the displaced instructions are in it.
+    fn build(&self, start: u64, table: u64) -> Result<(Code, Relocated), NotOptimized> {
         let full = |_| NotOptimized::NoRoom;
         let mut code = Code::new(start);
-        code.append(if self.follows { &FOLLOWING } else { &PLAIN }).map_err(full)?;
+        let (call, len) = detour::call_sequence(self.follows, start, self.calls, table);
+        code.append(&call[..len]).map_err(full)?;
         if let Some(compiled) = self.compiled {
+            let is_short = compiled.action.only_counts();
             // Where the call comes back nothing of this is left to be done.
-            let place = Place { entry: start + compiled_entry(self.follows) as u64, call: start };
+            let place = Place { entry: start + compiled_entry(self.follows, is_short) as u64, call: start };
             let built = compiled.build(place).ok_or(NotOptimized::NoRoom)?;
-            code.append(&[0xe9]).map_err(full)?;
-            code.append(&(built.bytes().len() as u32).to_le_bytes()).map_err(full)?;
+            let len = built.bytes().len();
+            if is_short {
+                let len = i8::try_from(len).map_err(|_| NotOptimized::NoRoom)?;
+                code.append(&[0xeb, len as u8]).map_err(full)?;
+            } else {
+                code.append(&[0xe9]).map_err(full)?;
+                code.append(&(len as u32).to_le_bytes()).map_err(full)?;
+            }
             code.append(built.bytes()).map_err(full)?;
         }
         let relocated = relocate(self.text, self.at, self.window.insn_count(), &mut code)
             .map_err(NotOptimized::Relocate)?;
         code.append_jump(relocated.next()).map_err(full)?;
         Ok((code, relocated))
-    }
-}
-
-/// All detours that were ever made for a place, the present one first. The registry's lock must be held.
-pub(super) fn detours_of(point: &ProbePoint) -> impl Iterator<Item = &'static Detour> {
-    let first = point.detour();
-    let next = move |detour: &&'static Detour| {
-        // SAFETY: null, or never freed.
-        let next = unsafe { detour.ring.load(Relaxed).as_ref() }?;
-        first.filter(|first| !std::ptr::eq(*first, next)).map(|_| next)
-    };
-    std::iter::successors(first, next)
-}
-
-/// Adds one to those of its place.
-fn join_ring(point: &ProbePoint, detour: &'static Detour) {
-    let own = std::ptr::from_ref(detour).cast_mut();
-    let next = point.detour().map_or(own, |first| first.ring.swap(own, Relaxed));
-    detour.ring.store(next, Relaxed);
-    if point.detour().is_none() {
-        point.detour.store(own, Release);
     }
 }
 
@@ -405,27 +413,19 @@ fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
         || logged(point).is_some_and(|(consumer, _)| detour.log().is_some_and(|log| log.is_of(consumer)));
     // Here too.
     fits && (detour.log().is_none() || logs())
-        && detour.compiled.as_ref().map(|compiled| &compiled.action) == compiled_action(point).as_ref()
+        && detour.compiled().map(|compiled| compiled.into_owned().action) == compiled_action(point)
 }
 
 /// The one consumer that only counts and times calls, and where its cells begin.
 fn timed(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
-    // SAFETY: only changed under the lock, which the caller holds.
-    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
-    let [consumer] = list.all.as_slice() else { return None };
-    // SAFETY: listed consumers are alive; a config's live for ever.
-    let consumer: &'static Consumer = unsafe { &**consumer };
+    let consumer = only_consumer(point)?;
     Some((consumer, quick::first_cell(consumer).filter(|_| filters_compiled(consumer))?))
 }
 
 /// The one consumer that does nothing but log registers, and the cell of its hits.
 fn logged(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
-    // SAFETY: only changed under the lock, which the caller holds.
-    let list = unsafe { point.consumers.load(Acquire).as_ref() }?;
-    let [consumer] = list.all.as_slice() else { return None };
-    // SAFETY: listed consumers are alive; a config's live for ever.
-    let consumer: &'static Consumer = unsafe { &**consumer };
-    let Role::Event(event) = &consumer.role else { return None };
+    let consumer = only_consumer(point)?;
+    let Role::Event(event) = consumer.role() else { return None };
     let only_logs = event.side == Side::Entry
         && event.log
         && !event.needs.values
@@ -440,7 +440,7 @@ fn logged(point: &ProbePoint) -> Option<(&'static Consumer, u32)> {
 /// What a detour of such a place needs.
 fn quick_log(point: &ProbePoint) -> Option<QuickLog> {
     let (consumer, cell) = logged(point)?;
-    let Role::Event(event) = &consumer.role else { return None };
+    let Role::Event(event) = consumer.role() else { return None };
     QuickLog::new(consumer, point, cell, event.program.registers()?)
 }
 
@@ -457,11 +457,10 @@ fn jumps_before(at: u64) -> impl Iterator<Item = &'static ProbePoint> {
 
 /// The C API's out-flag.
 fn tell(point: &ProbePoint, optimized: bool) {
-    // SAFETY: only changed under the lock, which the caller holds.
-    let Some(list) = (unsafe { point.consumers.load(Acquire).as_ref() }) else { return };
-    for consumer in &list.all {
+    let Some(listeners) = point.consumers.load() else { return };
+    for consumer in listeners.all() {
         // SAFETY: listed consumers are alive.
-        let Some(up) = (unsafe { (**consumer).role.up() }) else { continue };
+        let Some(up) = (unsafe { (**consumer).role().up() }) else { continue };
         // SAFETY: registered: the struct is there.
         let flags = unsafe { &(*up).flags };
         if optimized {
@@ -474,16 +473,15 @@ fn tell(point: &ProbePoint, optimized: bool) {
 
 /// Whether everybody at the place is content with a jump, and whether one of them follows returns.
 pub(super) fn may_jump(point: &ProbePoint) -> Result<bool, NotOptimized> {
-    // SAFETY: only changed under the lock, which the caller holds.
-    let Some(list) = (unsafe { point.consumers.load(Acquire).as_ref() }) else { return Ok(false) };
+    let Some(listeners) = point.consumers.load() else { return Ok(false) };
     let mut follows = false;
-    for consumer in &list.all {
+    for consumer in listeners.all() {
         // SAFETY: listed consumers are alive.
         let consumer: &Consumer = unsafe { &**consumer };
-        if consumer.only_int3 {
+        if consumer.has(Mark::OnlyInt3) {
             return Err(NotOptimized::AskedFor);
         }
-        match &consumer.role {
+        match consumer.role() {
             Role::Internal(_) => return Err(NotOptimized::Internal),
             Role::Replace(_) => return Err(NotOptimized::Replaced),
             Role::Return(_) => follows = true,
@@ -491,7 +489,7 @@ pub(super) fn may_jump(point: &ProbePoint) -> Result<bool, NotOptimized> {
             Role::Handlers(_) | Role::Jump(_) => {}
         }
     }
-    if list.wants_post {
+    if listeners.wants_post() {
         return Err(NotOptimized::PostHandler);
     }
     Ok(follows)

@@ -1,5 +1,7 @@
 //! All that is registered, and the calls that change it.
 
+use std::borrow::Cow;
+use std::mem::offset_of;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
@@ -10,17 +12,22 @@ use crate::addr::LoadBias;
 use crate::code::{Arenas, DetourSpace, Poker};
 use crate::elf::{ElfFile, FileId};
 use crate::error::{NotOptimized, Refusal};
-use crate::few::Few;
 use crate::hit::c_structs::CUprobe;
 use crate::hit::consumer::{Consumer, InternalHandler, Role};
+use crate::hit::memory::SafeMemory;
 use crate::hit::{point, process};
-use crate::place::Label;
+use crate::place::{Label, Place};
 use crate::probe::commit::publish_address;
 use crate::probe::frames;
-use crate::probe::instance::{Instance, Maker, ModuleKey, Request};
+use crate::probe::instance::{Asked, Instance, Maker, ModuleKey};
 use crate::probe::modules::{Module, is_file_of, list_modules, list_modules_alone};
+use crate::probe::names::Names;
+use crate::probe::own_text;
+use crate::probe::request::Request;
 use crate::probe::retire::Retirement;
-use crate::sys::{self, FixedHashMap};
+use crate::probe::shared::Shared;
+use crate::regs::Memory;
+use crate::sys::{self, FixedHashMap, Shelf};
 
 /// Everything registered. Reached through [`crate::probe::lock`]; what looks at objects or writes text, with
 /// unmapping held back.
@@ -36,11 +43,13 @@ pub struct Registry {
     pub requests: Vec<Option<Request>>,
     /// What was found; `None` where unregistered.
     pub instances: Vec<Option<Instance>>,
-    pub(super) by_struct: FixedHashMap<usize, u32>,
     pub(super) poker: Poker,
     pub(super) arenas: Arenas,
     pub(super) detours: DetourSpace,
     pub(super) retirement: Retirement,
+    /// What is never freed.
+    pub(super) shelf: Shelf,
+    pub(super) shared: Shared,
     /// Objects that the linker has mapped and not yet relocated: their IFUNCs can't be asked.
     pub(super) unrelocated: Vec<Rc<Module>>,
     /// Who is told when one of them is relocated.
@@ -49,8 +58,8 @@ pub struct Registry {
     pub not_optimized: FixedHashMap<u64, NotOptimized>,
     /// Places found since [`Registry::release_files`].
     looked_up: usize,
-    /// How often there was a name, by its hash.
-    pub(super) names: FixedHashMap<u64, u32>,
+    /// The names that were given.
+    pub(super) names: Names,
     /// How many numbers there may be before those of what is gone are given back.
     pub(super) compact_at: usize,
 }
@@ -82,43 +91,36 @@ impl Registry {
             instances: Vec::new(),
             keys: Vec::new(),
             paths: Vec::new(),
-            by_struct: FixedHashMap::default(),
             poker: Poker::new(),
             arenas: Arenas::default(),
             detours: DetourSpace::default(),
             retirement: Retirement::default(),
+            shelf: Shelf::default(),
+            shared: Shared::default(),
             unrelocated: Vec::new(),
             relocation: None,
             not_optimized: FixedHashMap::default(),
             looked_up: 0,
-            names: FixedHashMap::default(),
+            names: Names::default(),
             compact_at: 0,
         }
     }
 
     /// Adds probes and arms those whose objects are loaded. Returns their numbers.
-    pub fn register(&mut self, makers: Vec<Maker>) -> Range<usize> {
+    pub fn register(&mut self, all: Vec<Asked>) -> Range<usize> {
         let first = self.requests.len();
-        self.requests.reserve(makers.len());
-        point::reserve(makers.len());
-        for maker in makers {
-            if let Maker::Api(api, _) = &maker
-                && let Some(up) = api.up()
-            {
-                self.by_struct.insert(up as usize, self.requests.len() as u32);
-            }
+        self.requests.reserve(all.len());
+        point::reserve(all.len());
+        for Asked { maker, label } in all {
+            note_number(&maker, self.requests.len());
             // What this version doesn't have is refused wherever it would be.
             let refusal = match &maker {
-                Maker::Spec(spec) => spec.probe.not_yet.map(|what| Box::new(Refusal::NotYet { what })),
-                Maker::Api(..) => None,
+                Maker::Spec(spec) => spec.probe.not_yet.map(|what| Refusal::NotYet { what }),
+                Maker::Api(_) => None,
             };
-            self.requests.push(Some(Request {
-                maker,
-                resolved: Few::None,
-                instances: Few::None,
-                refusal,
-                has_chosen: false,
-            }));
+            let mut request = Request::new(maker, label);
+            request.set_refusal(refusal);
+            self.requests.push(Some(request));
         }
         let before = self.instances.len();
         self.bring_in_line(first);
@@ -139,7 +141,12 @@ impl Registry {
             }
         }
         self.detours.release();
+        self.names.release();
         sys::trim();
+        // Where little was registered the pages would only be had again.
+        if self.instances.len() >= RELEASE_AFTER {
+            self.modules.iter().filter(|module| module.is_own).for_each(|own| own_text::release(own));
+        }
     }
 
     /// The linker's hook: objects were mapped or unmapped. What is new is not relocated yet; what was
@@ -178,15 +185,16 @@ impl Registry {
 
     /// Lets what waits for relocation in the chosen objects be resolved again.
     fn retry(&mut self, chosen: impl Fn(&Module) -> bool) {
-        for module in self.modules.iter().filter(|module| chosen(module)) {
-            for instance in self.instances.iter().flatten() {
-                if self.is_of(instance, module)
-                    && is_not_ready(instance)
-                    && let Some(request) = self.requests[instance.request as usize].as_mut()
-                {
-                    let keys = &self.keys;
-                    request.resolved.retain(|key| keys[*key as usize].id != module.id);
-                }
+        let Self { modules, requests, instances, keys, paths, .. } = self;
+        for module in modules.iter().filter(|module| chosen(module)) {
+            let waits = |number: &u32| {
+                let instance = instances[*number as usize].as_ref();
+                instance.is_some_and(|made| paths[made.file as usize].0 == module.id && is_not_ready(made))
+            };
+            for request in
+                requests.iter_mut().flatten().filter(|request| request.instances().iter().any(waits))
+            {
+                request.retain_resolved(|key| keys[key as usize].id != module.id);
             }
         }
     }
@@ -246,10 +254,35 @@ impl Registry {
         if process::is_lone_child() { list_modules_alone(&self.modules) } else { list_modules(&self.modules) }
     }
 
-    /// The number of the request made from this struct.
+    /// The number of the request made from this struct, as it is noted there. Any pointer will do: what is noted
+    /// counts only where the request knows of the struct, too.
     #[must_use]
     pub fn find_struct(&self, up: *mut CUprobe) -> Option<usize> {
-        self.by_struct.get(&(up as usize)).map(|number| *number as usize)
+        let noted = SafeMemory.read_u64((up as u64).wrapping_add(offset_of!(CUprobe, opaque) as u64))?;
+        let number = (noted as usize).checked_sub(1)?;
+        self.is_made_from(number, up).then_some(number)
+    }
+
+    /// The same where the caller may have written over the note, though it must not.
+    #[must_use]
+    pub fn search_struct(&self, up: *mut CUprobe) -> Option<usize> {
+        self.find_struct(up)
+            .or_else(|| (0..self.requests.len()).find(|number| self.is_made_from(*number, up)))
+    }
+
+    /// Whether a request was made from one of these. One that was written over, though it must not, is not recognised
+    /// where looking at all of them takes long.
+    #[must_use]
+    pub fn has_any_struct(&self, ups: &[*mut CUprobe]) -> bool {
+        const AT_ONCE: usize = 1 << 14;
+        let looks = ups.len().saturating_mul(self.requests.len());
+        let find = if looks <= AT_ONCE { Self::search_struct } else { Self::find_struct };
+        ups.iter().any(|up| find(self, *up).is_some())
+    }
+
+    fn is_made_from(&self, number: usize, up: *mut CUprobe) -> bool {
+        let request = self.requests.get(number).and_then(Option::as_ref);
+        request.is_some_and(|request| request.maker.up() == Some(up))
     }
 
     /// Takes a request out: its places are restored, no new hit finds it. Returns its consumers, which
@@ -264,15 +297,11 @@ impl Registry {
         let mut restore = Vec::new();
         for request in requests {
             let Some(gone) = self.requests.get_mut(*request).and_then(Option::take) else { continue };
-            if let Maker::Api(api, _) = &gone.maker
-                && let Some(up) = api.up()
-            {
-                self.by_struct.remove(&(up as usize));
-            }
-            for number in &gone.instances {
+            forget_number(&gone.maker);
+            for number in gone.instances() {
                 let Some(instance) = self.instances[*number as usize].take() else { continue };
                 instance.consumer().alive.store(false, SeqCst);
-                for point in &instance.points {
+                for point in instance.points.iter() {
                     self.detach(point, instance.consumer);
                     restore.push(*point);
                 }
@@ -295,7 +324,6 @@ impl Registry {
         if consumers.len() >= RELEASE_AFTER {
             self.requests.shrink_to_fit();
             self.instances.shrink_to_fit();
-            self.by_struct.shrink_to_fit();
             self.release_files();
         }
     }
@@ -320,15 +348,15 @@ impl Registry {
     pub fn enable(&mut self, request: usize, on: bool) {
         let Some(Some(found)) = self.requests.get(request) else { return };
         let mut points = Vec::new();
-        for number in &found.instances {
+        for number in found.instances() {
             let Some(instance) = self.instances[*number as usize].as_mut() else { continue };
             instance.enabled = on;
-            let crashed = instance.consumer().crash_signal.load(Acquire) != 0;
+            let crashed = instance.consumer().crash_signal() != 0;
             instance.consumer().alive.store(on && !crashed, SeqCst);
             points.extend(instance.points.iter().copied());
         }
         self.settle(&points);
-        let instances = self.requests[request].iter().flat_map(|request| &request.instances);
+        let instances = self.requests[request].iter().flat_map(Request::instances);
         for instance in instances.filter_map(|number| self.instances[*number as usize].as_ref()) {
             publish_address(instance);
         }
@@ -380,7 +408,7 @@ impl Registry {
             let is_breakpoint = point.armed.load(Relaxed) && !point.optimized.load(Relaxed);
             if is_breakpoint
                 && !kept.contains(&point.at)
-                && self.poker.write(point.at, &point.displaced.bytes[..1]).is_ok()
+                && self.poker.write(point.at, &point.insn.bytes[..1]).is_ok()
             {
                 point.armed.store(false, SeqCst);
                 gone.push(point.at);
@@ -412,6 +440,22 @@ impl Registry {
             let modules = &self.modules;
             self.files.retain(|id, _| modules.iter().any(|module| module.id == *id));
         }
+    }
+}
+
+/// Notes a request's number in the struct it was made from, where there is one.
+pub(super) fn note_number(maker: &Maker, number: usize) {
+    if let Some(up) = maker.up() {
+        // SAFETY: registered: the struct is there, and this field of it is ours.
+        unsafe { (*up).opaque[0] = std::ptr::without_provenance_mut(number + 1) };
+    }
+}
+
+/// The struct is the caller's again.
+fn forget_number(maker: &Maker) {
+    if let Some(up) = maker.up() {
+        // SAFETY: as above, as long as it is being unregistered.
+        unsafe { (*up).opaque[0] = std::ptr::null_mut() };
     }
 }
 
@@ -463,7 +507,7 @@ impl Registry {
     pub fn consumers_of(&self, request: usize) -> Vec<*const Consumer> {
         let Some(Some(found)) = self.requests.get(request) else { return Vec::new() };
         found
-            .instances
+            .instances()
             .iter()
             .filter_map(|i| self.instances[*i as usize].as_ref())
             .map(|i| i.consumer)
@@ -474,6 +518,28 @@ impl Registry {
     pub fn list_anew(&mut self) {
         self.modules = self.list_modules();
         frames::publish(&self.modules);
+    }
+
+    /// Where a request is to be.
+    #[must_use]
+    pub fn place_of(&self, number: usize) -> Option<Cow<'_, Place>> {
+        let request = self.requests.get(number)?.as_ref()?;
+        match &request.maker {
+            Maker::Spec(spec) => Some(Cow::Borrowed(&spec.probe.place)),
+            Maker::Api(_) => self.label_of_request(request).map(|label| Cow::Owned(label.place())),
+        }
+    }
+
+    /// Of one of the C API: it has it itself, as long as it has no consumer.
+    fn label_of_request<'a>(&'a self, request: &'a Request) -> Option<&'a Label> {
+        let of_consumer = |number: &u32| self.instances[*number as usize].as_ref()?.consumer().label();
+        request.label().or_else(|| request.instances().iter().find_map(of_consumer))
+    }
+
+    /// That of a request's next consumer.
+    pub(super) fn label_for_consumer(&mut self, number: usize) -> Option<Label> {
+        let label = self.requests.get_mut(number)?.as_mut()?.take_label();
+        label.or_else(|| self.label_of_request(self.requests[number].as_ref()?).cloned())
     }
 
     /// A runtime address as object and file offset, as the objects were listed last.

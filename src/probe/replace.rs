@@ -1,18 +1,19 @@
 //! `uprobe_replace`: a function's calls go elsewhere, and the function itself stays callable.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 use crate::addr::RuntimeAddr;
 use crate::code::Neighbourhood;
 use crate::hit::consumer::Role;
+use crate::hit::listeners::ListenerCell;
 use crate::hit::point::ProbePoint;
 use crate::hit::slots;
 use crate::insn::{Emulation, JumpTarget, Way};
 use crate::place::Label;
 use crate::probe::api::ApiProbe;
-use crate::probe::instance::{Maker, Request};
+use crate::probe::instance::{Asked, Maker};
 use crate::probe::registry::Registry;
+use crate::probe::request::Request;
 
 /// A negative errno.
 type Errno = i32;
@@ -20,7 +21,7 @@ type Errno = i32;
 impl Request {
     /// Whether it is a replacement that is on.
     pub(super) fn is_settled_replacement(&self) -> bool {
-        matches!(self.maker, Maker::Api(ApiProbe::Replace(to), _) if to != 0) && !self.instances.is_empty()
+        matches!(self.maker, Maker::Api(ApiProbe::Replace(to)) if to != 0) && !self.instances().is_empty()
     }
 }
 
@@ -62,7 +63,7 @@ impl Registry {
     }
 
     fn register_replacement(&mut self, label: Label, to: u64) -> usize {
-        self.register(vec![Maker::Api(ApiProbe::Replace(to), Arc::new(label))]).start
+        self.register(vec![Asked::api(ApiProbe::Replace(to), label)]).start
     }
 
     fn try_replace(
@@ -83,9 +84,9 @@ impl Registry {
     fn only_point(&self, number: usize) -> Result<&'static ProbePoint, Errno> {
         let request = self.requests[number].as_ref().ok_or(-libc::ENOENT)?;
         let instances: Vec<_> =
-            request.instances.iter().filter_map(|id| self.instances[*id as usize].as_ref()).collect();
-        let refusal = instances.iter().find_map(|instance| instance.refusal.as_ref());
-        if let Some(refusal) = refusal.or(request.refusal.as_ref()) {
+            request.instances().iter().filter_map(|id| self.instances[*id as usize].as_ref()).collect();
+        let refusal = instances.iter().find_map(|instance| instance.refusal.as_deref());
+        if let Some(refusal) = refusal.or(request.refusal()) {
             return Err(refusal.errno());
         }
         match instances[..] {
@@ -107,7 +108,7 @@ impl Registry {
         };
         self.requests.iter().enumerate().position(|(number, request)| {
             let request = request.as_ref().filter(|request| request.is_settled_replacement());
-            number != but && request.is_some_and(|request| request.instances.iter().any(is_here))
+            number != but && request.is_some_and(|request| request.instances().iter().any(is_here))
         })
     }
 
@@ -116,7 +117,7 @@ impl Registry {
         let is_lost = |request: &Request| {
             let points =
                 |id: &u32| self.instances[*id as usize].as_ref().map_or(0, |instance| instance.points.len());
-            request.is_settled_replacement() && request.instances.iter().map(points).sum::<usize>() == 0
+            request.is_settled_replacement() && request.instances().iter().map(points).sum::<usize>() == 0
         };
         let requests = self.requests.iter().enumerate();
         let lost: Vec<usize> =
@@ -132,21 +133,21 @@ impl Registry {
 
     /// An address that runs the function whose first instruction is at `point`, without a hit there.
     fn original_code(&mut self, point: &'static ProbePoint) -> Result<u64, Errno> {
-        if point.slot != 0 {
-            return Ok(point.slot);
+        if point.slot_number != 0 {
+            return Ok(point.slot());
         }
-        if let Way::Emulate(Emulation::Jump { target: JumpTarget::Address(target) }) = point.displaced.way {
+        if let Way::Emulate(Emulation::Jump { target: JumpTarget::Address(target) }) = point.insn.way {
             return Ok(target);
         }
         let module = self.modules.iter().find(|module| module.contains(RuntimeAddr(point.at)));
         let (low, high) = module.map_or((point.at, point.next()), |module| (module.low, module.high));
         let near = Neighbourhood { low, high };
-        if !point.displaced.can_run_in_slot() {
-            let slot = self.arenas.take_relocated(&point.displaced, near).ok_or(-libc::EOPNOTSUPP)?;
+        if !point.insn.can_run_in_slot() {
+            let slot = self.arenas.take_relocated(&point.displaced(), near).ok_or(-libc::EOPNOTSUPP)?;
             self.arenas.flush(&mut self.poker)?;
             return Ok(slot);
         }
-        let slot = self.arenas.take(&point.displaced, near).ok_or(-libc::ENOMEM)?;
+        let slot = self.arenas.take(&point.displaced(), near).ok_or(-libc::ENOMEM)?;
         self.arenas.flush(&mut self.poker)?;
         if slots::owner(slot).is_none() {
             // A signal or a fault there is seen at the function, which is not probed by this: armed for ever,
@@ -155,10 +156,10 @@ impl Registry {
                 slot,
                 Box::leak(Box::new(ProbePoint {
                     at: point.at,
-                    displaced: point.displaced,
-                    slot,
+                    insn: point.insn,
+                    slot_number: slots::number(slot),
                     armed: AtomicBool::new(true),
-                    consumers: AtomicPtr::default(),
+                    consumers: ListenerCell::default(),
                     detour: AtomicPtr::default(),
                     optimized: AtomicBool::new(false),
                     gone: AtomicBool::new(false),
@@ -171,8 +172,8 @@ impl Registry {
 
 /// Whether the engine itself waits there.
 fn is_ours(point: &ProbePoint) -> bool {
-    // SAFETY: only changed under the lock, which the caller holds.
-    let list = unsafe { point.consumers.load(Acquire).as_ref() };
+    let listeners = point.consumers.load();
     // SAFETY: listed consumers are alive.
-    list.is_some_and(|list| list.all.iter().any(|c| matches!(unsafe { &(**c).role }, Role::Internal(_))))
+    listeners
+        .is_some_and(|all| all.all().iter().any(|c| matches!(unsafe { (**c).role() }, Role::Internal(_))))
 }

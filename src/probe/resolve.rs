@@ -1,9 +1,7 @@
 //! From requests to instances: which places each loaded object has for each request.
 
 use std::ffi::CString;
-use std::hash::{BuildHasher, BuildHasherDefault};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::*;
 
 use crate::addr::RuntimeAddr;
@@ -14,11 +12,11 @@ use crate::few::Few;
 use crate::hit::point::{self, ProbePoint};
 use crate::place::{ObjectPattern, Target};
 use crate::probe::consumers;
-use crate::probe::instance::{Instance, Maker, ModuleKey, Request, Symbol};
+use crate::probe::instance::{Instance, Maker, ModuleKey};
 use crate::probe::modules::{MappedFiles, Module};
-use crate::probe::optimize::detours_of;
 use crate::probe::registry::Registry;
-use crate::sys::{self, FixedHashMap, FixedHasher};
+use crate::probe::request::Request;
+use crate::sys::{self, FixedHashMap};
 
 impl Registry {
     /// Resolves every request in every object it was not resolved in yet.
@@ -49,14 +47,17 @@ impl Registry {
     /// Whether it looks for no further place: a replacement has one, and its object was not unloaded since.
     fn is_over(&self, request: &Request) -> bool {
         let is_on = |id: &u32| self.instances[*id as usize].as_ref().is_some_and(|instance| instance.enabled);
-        request.is_settled_replacement() && request.instances.iter().any(is_on)
+        request.is_settled_replacement() && request.instances().iter().any(is_on)
     }
 
     fn note_missing_object(&mut self, number: usize) {
-        let Some(request) = self.requests[number].as_mut() else { return };
-        if request.resolved.is_empty() && request.refusal.is_none() {
-            let object = object_text(&request.maker.place().object);
-            request.refusal = Some(Box::new(Refusal::ObjectNotLoaded { object }));
+        let is_missing = |request: &Request| request.resolved().is_empty() && request.refusal().is_none();
+        if !self.requests[number].as_ref().is_some_and(is_missing) {
+            return;
+        }
+        let object = self.place_of(number).map(|place| object_text(&place.object)).unwrap_or_default();
+        if let Some(request) = self.requests[number].as_mut() {
+            request.set_refusal(Some(Refusal::ObjectNotLoaded { object }));
         }
     }
 
@@ -65,13 +66,13 @@ impl Registry {
         let Some(request) = self.requests[number].as_ref() else { return };
         let is_final =
             |refusal: &Refusal| !refusal.is_pending() && !matches!(refusal, Refusal::NoSymbol { .. });
-        if request.refusal.as_ref().is_some_and(|refusal| is_final(refusal))
-            || request.resolved.contains(&key)
+        if request.refusal().is_some_and(is_final)
+            || request.resolved().contains(&key)
             || self.is_over(request)
         {
             return;
         }
-        let place = request.maker.place();
+        let Some(place) = self.place_of(number) else { return };
         if let (ObjectPattern::Exe, false) = (&place.object, self.modules[index].is_exe) {
             return;
         }
@@ -85,10 +86,10 @@ impl Registry {
             Ok((file, found))
         });
         let request = self.requests[number].as_mut().expect("checked above");
-        request.resolved.push(key);
+        request.add_resolved(key);
         match found {
             Ok((file, found)) => {
-                request.refusal = None;
+                request.set_refusal(None);
                 let known = self.places_of(number, key);
                 self.instances.reserve(found.len());
                 point::reserve(found.len());
@@ -99,8 +100,8 @@ impl Registry {
             }
             // With a pattern for objects, one that lacks the symbol is nothing to report.
             Err(refusal) => {
-                if request.instances.is_empty() {
-                    request.refusal = Some(Box::new(refusal));
+                if request.instances().is_empty() {
+                    request.set_refusal(Some(refusal));
                 }
             }
         }
@@ -109,7 +110,7 @@ impl Registry {
     /// The instances that a request has in a file already, by offset: it was loaded before, or is elsewhere too.
     fn places_of(&self, number: usize, key: ModuleKey) -> FixedHashMap<u64, usize> {
         let file = self.keys[key as usize].file;
-        let instances = self.requests[number].iter().flat_map(|request| &request.instances);
+        let instances = self.requests[number].iter().flat_map(Request::instances);
         instances
             .filter_map(|id| Some((*id, self.instances[*id as usize].as_ref()?)))
             .filter(|(_, instance)| instance.file == file)
@@ -170,11 +171,13 @@ impl Registry {
         point: &'static ProbePoint,
     ) -> bool {
         let Some(request) = self.requests[number].as_mut() else { return false };
-        request.has_chosen |= is_chosen;
-        if request.instances.len() < 2 || !request.has_chosen {
+        if is_chosen {
+            request.choose();
+        }
+        if request.instances().len() < 2 || !request.has_chosen() {
             return false;
         }
-        request.instances.iter().map(|id| *id as usize).filter(|other| *other != new).any(|other| {
+        request.instances().iter().map(|id| *id as usize).filter(|other| *other != new).any(|other| {
             self.instances[other].as_ref().is_some_and(|other| {
                 (is_chosen || other.is_chosen) && other.points.iter().any(|p| std::ptr::eq(*p, point))
             })
@@ -210,62 +213,52 @@ impl Registry {
         index: usize,
         of: usize,
     ) -> usize {
+        let label = self.label_for_consumer(number);
         let request = self.requests[number].as_mut().expect("resolving it");
         let file_number = self.keys[key as usize].file;
         let name = match &request.maker {
             Maker::Spec(spec) => {
-                let name = instance_name(&spec.probe, request.instances.len(), resolved, index, of);
-                unique_name(&mut self.names, name)
+                let name = instance_name(&spec.probe, request.instances().len(), resolved, index, of);
+                let instances = &self.instances;
+                self.names.give(name, || instances.iter().flatten().map(|instance| instance.consumer().name))
             }
             Maker::Api(..) => String::new(),
         };
         let retirement = &mut self.retirement;
-        let (made, enabled, symbol) = match &mut request.maker {
+        let shelf = &mut self.shelf;
+        let (made, enabled) = match &mut request.maker {
             Maker::Spec(spec) => {
-                let made = consumers::of_spec(spec, key, module, file, resolved, &name);
-                let symbol = resolved
-                    .symbol
-                    .as_deref()
-                    .map(|symbol| Box::new(Symbol { name: symbol.into(), offset: resolved.symbol_offset }));
-                (made.map(consumers::keep), spec.probe.enabled, symbol)
+                let made = consumers::of_spec(spec, key, module, file, resolved, &name, shelf);
+                (made.map(|made| consumers::keep(made, shelf)), spec.probe.enabled)
             }
-            Maker::Api(api, label) => {
-                let label = Arc::clone(label);
-                let made = consumers::of_api(*api, label, || retirement.take_cells(), file, resolved);
+            Maker::Api(api) => {
+                let made = consumers::of_api(*api, label.clone(), || retirement.take_cells(), file, resolved);
                 let made = made.map(|made| Box::into_raw(Box::new(made)).cast_const());
-                (made, api.starts_enabled(), None)
+                (made, api.starts_enabled())
             }
         };
         let (consumer, refusal) = match made {
             Ok(consumer) => (consumer, None),
-            Err(refusal) => (consumers::idle(&request.maker, &name), Some(Box::new(refusal))),
+            Err(refusal) => {
+                (consumers::idle(&request.maker, label, resolved, &name, shelf), Some(Box::new(refusal)))
+            }
         };
         let instance = Instance {
-            request: number as u32,
             file: file_number,
             offset: resolved.offset,
             consumer,
-            points: Few::None,
+            points: Few::new(),
             is_idle: refusal.is_some(),
             is_elsewhere: false,
             refusal,
-            symbol,
             enabled,
             is_chosen: false,
         };
         let id = self.instances.len();
-        request.instances.push(id as u32);
+        request.add_instance(id as u32);
         self.instances.push(Some(instance));
         id
     }
-}
-
-/// The name, or, where there is one of that name already, the name with a number.
-fn unique_name(names: &mut FixedHashMap<u64, u32>, name: String) -> String {
-    // Where two had the same hash, one would have a number without need.
-    let count = names.entry(BuildHasherDefault::<FixedHasher>::default().hash_one(&name)).or_insert(0);
-    *count += 1;
-    if *count == 1 { name } else { format!("{name}_{}", *count - 1) }
 }
 
 /// perf's convention: a probe with one place has its own name, the places of a pattern have their
@@ -309,8 +302,8 @@ impl Registry {
                 // Unmapped: nothing to restore, and nothing of ours traps there any more.
                 point.armed.store(false, Release);
                 point.gone.store(true, Release);
-                let list = point.consumers.swap(std::ptr::null_mut(), AcqRel);
-                for detour in detours_of(point) {
+                let list = point.consumers.publish(None);
+                for detour in self.shared.detours_of(point) {
                     detour.sole.store(std::ptr::null_mut(), SeqCst);
                 }
                 self.retirement.retire(list, std::ptr::null_mut());
@@ -320,7 +313,7 @@ impl Registry {
             }
             let key = self.key_of(index);
             for request in self.requests.iter_mut().flatten() {
-                request.resolved.retain(|resolved| *resolved != key);
+                request.retain_resolved(|resolved| resolved != key);
             }
         }
     }

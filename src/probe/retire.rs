@@ -3,8 +3,9 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
-use crate::hit::consumer::{Consumer, ConsumerList};
+use crate::hit::consumer::Consumer;
 use crate::hit::counters::Counters;
+use crate::hit::listeners::ConsumerList;
 use crate::hit::protocol::grace;
 use crate::hit::thread::{self, StepRecord, ThreadState};
 use crate::hit::{barrier, cells};
@@ -138,7 +139,11 @@ fn has_calls_under_way(consumer: *const Consumer) -> bool {
 /// What the displaced instructions hold that the thread of `state` has between their two traps.
 fn steps_of(state: &'static ThreadState) -> impl Iterator<Item = *mut ConsumerList> {
     let is_taken = |step: &&StepRecord| step.slot.load(SeqCst) != 0;
-    state.steps.iter().filter(is_taken).map(|step| step.consumers.load(Acquire))
+    state
+        .steps
+        .iter()
+        .filter(is_taken)
+        .map(|step| step.listeners().map_or(std::ptr::null_mut(), |all| all.word()))
 }
 
 /// Whether the thread of `state` waits, itself or through others that wait in their handlers, for the

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::config::{Kind as ConfigKind, ProbeSpec, SummaryFormat};
 use crate::error::Refusal;
-use crate::hit::consumer::Consumer;
+use crate::hit::consumer::{Consumer, Role};
 use crate::hit::histogram::HistogramCounts;
 use crate::hit::point::ProbePoint;
 use crate::hit::{clock, output, process, shadow, stack};
@@ -68,15 +68,9 @@ fn can_have_memory(registry: &Registry) -> bool {
 #[must_use]
 pub fn has_hits() -> bool {
     lock::with_some_patience(|registry| {
-        let is_reported = |number: u32| {
-            matches!(registry.requests[number as usize], Some(Request { maker: Maker::Spec(_), .. }))
-        };
-        registry
-            .instances
-            .iter()
-            .flatten()
-            .filter(|instance| is_reported(instance.request))
-            .any(|instance| instance.consumer().counters.has_executions())
+        let is_reported = |instance: &&Instance| matches!(instance.consumer().role(), Role::Event(_));
+        let mut reported = registry.instances.iter().flatten().filter(is_reported);
+        reported.any(|instance| instance.consumer().counters.has_executions())
     })
     .unwrap_or(true)
 }
@@ -111,7 +105,7 @@ fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
             ConfigKind::Call => Kind::Call,
         };
         let mut found: Vec<&Instance> =
-            request.instances.iter().filter_map(|i| registry.instances[*i as usize].as_ref()).collect();
+            request.instances().iter().filter_map(|i| registry.instances[*i as usize].as_ref()).collect();
         found.retain(|instance| instance.is_place());
         found.sort_by(|a, b| {
             registry
@@ -132,7 +126,7 @@ fn probes(registry: &Registry) -> Vec<ProbeSummary<'_>> {
 fn nowhere<'a>(request: &Request, spec: &'a ProbeSpec, kind: Kind) -> ProbeSummary<'a> {
     let mut probe = ProbeSummary::new(spec.name.as_str(), spec.at.as_str());
     probe.kind = kind;
-    let refusal = request.refusal.as_deref();
+    let refusal = request.refusal();
     probe.state = if refusal.is_none_or(Refusal::is_pending) { State::Pending } else { State::Refused };
     probe.reason = refusal.map(|refusal| Cow::Owned(refusal.to_string()));
     probe
@@ -149,8 +143,9 @@ fn of_instance<'a>(
     let mut probe = ProbeSummary::new(consumer.name, at);
     probe.kind = kind;
     probe.object = Some(Cow::Borrowed(registry.object_of(instance).as_os_str().as_bytes()));
-    probe.symbol = instance.symbol.as_ref().map(|symbol| Cow::Borrowed(&*symbol.name));
-    probe.offset = instance.symbol.as_ref().map_or(0, |symbol| symbol.offset);
+    let function = consumer.function();
+    probe.symbol = function.map(|(name, _)| Cow::Borrowed(name));
+    probe.offset = function.map_or(0, |(_, offset)| offset);
     probe.file_offset = Some(instance.offset.0);
     probe.address = point.map(|point| point.at);
     probe.state = match instance.state() {
@@ -182,7 +177,7 @@ fn of_instance<'a>(
 }
 
 fn reason<'a>(registry: &Registry, instance: &Instance, consumer: &Consumer) -> Option<Cow<'a, str>> {
-    let signal = consumer.crash_signal.load(Acquire);
+    let signal = consumer.crash_signal();
     if signal != 0 {
         let address = consumer.crash_address.load(Relaxed);
         return Some(Cow::Owned(Refusal::HandlerFault { signal, address }.to_string()));
@@ -198,12 +193,11 @@ fn reason<'a>(registry: &Registry, instance: &Instance, consumer: &Consumer) -> 
 }
 
 fn method(point: &ProbePoint) -> Method {
-    match point.displaced.way {
+    match point.insn.way {
         _ if point.optimized.load(Acquire) => Method::Jump,
         Way::Emulate(_) => Method::Emulate,
-        // SAFETY: the registry's lock is held: the list can't be freed.
-        Way::Slot(_) => match unsafe { point.consumers.load(Acquire).as_ref() } {
-            Some(list) if list.wants_post => Method::Step,
+        Way::Slot(_) => match point.consumers.load() {
+            Some(listeners) if listeners.wants_post() => Method::Step,
             _ => Method::Boost,
         },
     }

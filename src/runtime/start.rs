@@ -17,7 +17,7 @@ use crate::hit::{
     shadow, thread,
 };
 use crate::place::ObjectPattern;
-use crate::probe::{Maker, Registry, State, lock};
+use crate::probe::{Asked, Maker, Registry, State, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
 use crate::runtime::{gates, plugins, prepare, report, timebase, trace_file, watch};
@@ -508,7 +508,7 @@ fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
                 }
             }
         }
-        requests.push(Maker::spec(spec, loaded));
+        requests.push(Asked::spec(spec, loaded));
     }
     let before = sys::memory_usage();
     let reported = lock::with(|registry| {
@@ -563,18 +563,18 @@ fn report_refusals(registry: &Registry, strictness: Strictness, before: MemoryUs
             any |= !pending;
             say(level, &spec.origin.diagnostic(severity, refusal.to_string(), None).to_string());
         };
-        if let Some(refusal) = request.refusal.as_deref().filter(|_| request.instances.is_empty()) {
+        if let Some(refusal) = request.refusal().filter(|_| request.instances().is_empty()) {
             complain(refusal);
         }
         // Of a pattern's many places a few are always refused; strictness is about what was named.
-        let is_pattern = request.instances.len() > 1;
-        for instance in request.instances.iter().filter_map(|i| registry.instances[*i as usize].as_ref()) {
+        let is_pattern = request.instances().len() > 1;
+        for instance in request.instances().iter().filter_map(|i| registry.instances[*i as usize].as_ref()) {
             armed += usize::from(instance.state() == State::Armed);
             match instance.refusal.as_deref() {
                 Some(refusal) if is_pattern => {
                     let text = format!(
                         "{}: {refusal}",
-                        instance.symbol.as_ref().map_or(instance.consumer().name, |symbol| &symbol.name)
+                        instance.consumer().function().map_or(instance.consumer().name, |(name, _)| name)
                     );
                     say(
                         Level::Warn,

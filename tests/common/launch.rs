@@ -395,18 +395,23 @@ impl Outcome {
     /// Every summary of every process, by pid, in the order written.
     /// A process that executed another program has more than one, numbered from the second on.
     pub fn summaries(&self) -> BTreeMap<u32, Vec<Value>> {
-        self.files("summary.")
-            .into_iter()
-            .map(|(pid, text)| {
-                let numbered = (1..).map(|n| self.dir.join(format!("summary.{pid}.{n}")));
-                let more = numbered.map_while(|path| fs::read_to_string(path).ok());
-                let parse = |text: String| {
-                    serde_json::from_str(&text)
-                        .unwrap_or_else(|e| panic!("summary of {pid}: {e}\n{text}\n{self}"))
-                };
-                (pid, std::iter::once(text).chain(more).map(parse).collect())
-            })
-            .collect()
+        let mut summaries: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
+        self.each_summary(|pid, summary| summaries.entry(pid).or_default().push(summary));
+        summaries
+    }
+
+    /// The same one after the other: those of hundreds of processes with thousands of probes are gigabytes.
+    pub fn each_summary(&self, mut visit: impl FnMut(u32, Value)) {
+        for (pid, path) in self.paths("summary.") {
+            let numbered = (1..).map(|n| self.dir.join(format!("summary.{pid}.{n}")));
+            for path in std::iter::once(path).chain(numbered.take_while(|path| path.exists())) {
+                let text = fs::read(&path).expect("our file");
+                let summary = serde_json::from_slice(&text).unwrap_or_else(|e| {
+                    panic!("summary of {pid}: {e}\n{}\n{self}", String::from_utf8_lossy(&text))
+                });
+                visit(pid, summary);
+            }
+        }
     }
 
     /// The one summary of the process that was started.
@@ -453,17 +458,21 @@ impl Outcome {
         events.lines().map(String::from).collect()
     }
 
-    /// All event logs and summaries, by pid.
+    /// All event logs or summaries, by pid.
     pub fn files(&self, prefix: &str) -> BTreeMap<u32, String> {
-        let mut files = BTreeMap::new();
+        let read = |path: PathBuf| String::from_utf8_lossy(&fs::read(path).expect("our file")).into_owned();
+        self.paths(prefix).into_iter().map(|(pid, path)| (pid, read(path))).collect()
+    }
+
+    fn paths(&self, prefix: &str) -> BTreeMap<u32, PathBuf> {
+        let mut paths = BTreeMap::new();
         for entry in fs::read_dir(&self.dir).expect("our directory") {
             let path = entry.expect("our directory").path();
             let name = path.file_name().expect("it has a name").to_string_lossy().into_owned();
             if let Some(pid) = name.strip_prefix(prefix).and_then(|rest| rest.parse().ok()) {
-                let text = fs::read(&path).expect("our file");
-                files.insert(pid, String::from_utf8_lossy(&text).into_owned());
+                paths.insert(pid, path);
             }
         }
-        files
+        paths
     }
 }

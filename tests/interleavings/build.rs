@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Name, file, what stands there (once), and what is put in its place.
-const MUTANTS: [(&str, &str, &str, &str); 14] = [
+const MUTANTS: [(&str, &str, &str, &str); 16] = [
     // A pop that was overtaken by two others and a push takes a number that is another's.
     (
         "untagged",
@@ -28,8 +28,8 @@ const MUTANTS: [(&str, &str, &str, &str); 14] = [
     (
         "entry_unordered",
         "address_table.rs",
-        "slot.store(std::ptr::from_ref(entry).cast_mut(), Release);\n                return true;",
-        "slot.store(std::ptr::from_ref(entry).cast_mut(), Relaxed);\n                return true;",
+        "slot.store(tagged(entry), Release);\n                return true;",
+        "slot.store(tagged(entry), Relaxed);\n                return true;",
     ),
     (
         "table_unordered",
@@ -42,6 +42,18 @@ const MUTANTS: [(&str, &str, &str, &str); 14] = [
         "address_table.rs",
         "for cell in old.iter().flat_map(",
         "self.cells.store(std::ptr::from_ref(table).cast_mut(), Release);\n        for cell in old.iter().flat_map(",
+    ),
+    (
+        "tag_forgotten",
+        "address_table.rs",
+        "slot.store(tagged(entry), Release);\n                return true;",
+        "slot.store(std::ptr::from_ref(entry).cast_mut(), Release);\n                return true;",
+    ),
+    (
+        "tag_believed",
+        "address_table.rs",
+        "entry_of(word).filter(|entry| entry.address() == at)",
+        "entry_of(word)",
     ),
     (
         "looked_before_offered",

@@ -56,6 +56,11 @@ int main(void)
 	printf("hits %llu\n", (unsigned long long)twice.nhit);
 	printf("unregister: %s\n", name(unregister_uprobe(&twice)));
 	printf("unregister again: %s\n", name(unregister_uprobe(&twice)));
+	struct uprobe wiped = PROBE(target, .pre_handler = fine), clean = wiped;
+	register_uprobe(&wiped);
+	wiped = clean; /* which the header forbids */
+	printf("written over, and again: %s\n", name(register_uprobe(&wiped)));
+	printf("unregister: %s\n", name(unregister_uprobe(&wiped)));
 	printf("disable: %s\n", name(disable_uprobe(&twice)));
 	printf("enable: %s\n", name(enable_uprobe(&twice)));
 	struct uprobe off = PROBE(target, .pre_handler = fine, .flags = UPROBE_FLAG_DISABLED);

@@ -262,10 +262,56 @@ static void check_flood(void)
 	printf("interrupted %d wrong %d in the handler %d\n", interrupted, wrong, flood_wrong);
 }
 
+/* The kernel wakes the waiter for a signal of the process, and what runs probes meanwhile, where it is blocked, finds
+ * it first: the wait ended without the handler, and the signal was pending after it. Or a wait began when its signal
+ * had just been put aside for all, and went on. */
+static volatile int turn, is_over;
+__attribute__((noinline)) static void probed(int n) { while (n--) __asm__ volatile(""); }
+static void *keep_trapping(void *unused)
+{
+	(void)unused;
+	sigset_t all = full();
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	for (int last = 0, spins = 0; !is_over; probed(10))
+		if (turn != last) {
+			last = turn;
+			for (spins = (spins * 7 + 3) % 61; spins % 61 && spins > 0; spins--)
+				probed(spins);
+			spins = last;
+			kill(getpid(), five[last % COUNT(five)]);
+		}
+	return NULL;
+}
+static void on_one(int signo) { (void)signo; flood_seen++; }
+static void check_trapping_beside(void)
+{
+	pthread_t other;
+	prepare();
+	for (int i = 0; i < COUNT(five); i++)
+		signal(five[i], on_one);
+	block_only(full());
+	MUST(pthread_create(&other, NULL, keep_trapping, NULL));
+	for (int w = 0; w < COUNT(waits); w++) {
+		int wrong = 0;
+		for (int i = 0; i < 400; i++) {
+			sigset_t open = none();
+			flood_seen = 0;
+			turn++;
+			int result = waits[w].call(&open, 5000);
+			wrong += result != -1 || errno != EINTR || flood_seen != 1;
+		}
+		printf("%s wrong %d\n", waits[w].name, wrong);
+		print_pending("pending");
+	}
+	is_over = 1;
+	MUST(pthread_join(other, NULL));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct check checks[] = {
 		CHECK(let_through), CHECK(masks_of_others), CHECK(taken), CHECK(from_outside), CHECK(flood),
+		CHECK(trapping_beside),
 	};
 	return run_checks(checks, COUNT(checks), argc, argv);
 }

@@ -122,18 +122,18 @@ impl Walk<'_> {
     }
 }
 
-/// Addresses are rounded to these: unaligned detours waste less than two of them, and what is free
-/// keeps few different sizes.
-const GRANULE: u64 = 16;
-/// Shorter stretches hold no detour: they are kept out of the way of the search.
+/// Addresses are rounded to these. Jumps with traps inside have few targets, often some in each 256 bytes: it tells
+/// how many detours find room there.
+const GRANULE: u64 = 4;
+/// No detour takes less, nor a table.
+pub(super) const LEAST: u64 = 32;
+/// Shorter stretches hold few detours, and each search would pass them: they are forgotten. There would be more to
+/// remember than they are worth.
 const USEFUL: u64 = 64;
 
 /// Memory nobody uses, in granules.
 #[derive(Debug, Default)]
-pub(super) struct FreeSpace {
-    useful: Stretches,
-    slivers: Stretches,
-}
+pub(super) struct FreeSpace(Stretches);
 
 impl FreeSpace {
     /// The granules that `len` bytes at `at` lie in.
@@ -141,45 +141,25 @@ impl FreeSpace {
         (at & !(GRANULE - 1), (at + len + GRANULE - 1) & !(GRANULE - 1))
     }
 
-    /// Gives granules back, or new ones.
+    /// New granules.
     pub(super) fn add(&mut self, start: u64, end: u64) {
-        let mut all = (start, end);
-        for stretches in [&mut self.useful, &mut self.slivers] {
-            if let Some(first) = stretches.ending(start) {
-                stretches.0.remove(&first);
-                all.0 = first;
-            }
-            if let Some(last) = stretches.0.remove(&end) {
-                all.1 = last;
-            }
-        }
-        self.keep(all.0, all.1);
+        self.0.add(start, end);
     }
 
     /// Takes granules that are free.
     pub(super) fn remove(&mut self, start: u64, end: u64) {
-        let stretches = if self.useful.contains(start, end) { &mut self.useful } else { &mut self.slivers };
-        let Some((low, high)) = stretches.from(start).filter(|(low, _)| *low <= start) else { return };
-        stretches.0.remove(&low);
-        self.keep(low, start);
-        self.keep(end, high);
-    }
-
-    fn keep(&mut self, start: u64, end: u64) {
-        let stretches = if end - start >= USEFUL { &mut self.useful } else { &mut self.slivers };
-        if start < end {
-            stretches.0.insert(start, end);
+        let Some((low, high)) = self.0.from(start).filter(|(low, _)| *low <= start) else { return };
+        self.0.0.remove(&low);
+        for (from, to) in [(low, start), (end, high)] {
+            if to.saturating_sub(from) >= USEFUL {
+                self.0.0.insert(from, to);
+            }
         }
     }
 
     /// What can hold a detour.
     pub(super) const fn useful(&self) -> &Stretches {
-        &self.useful
-    }
-
-    /// Whether nobody uses any of it.
-    pub(super) fn contains(&self, start: u64, end: u64) -> bool {
-        start >= end || self.useful.contains(start, end) || self.slivers.contains(start, end)
+        &self.0
     }
 }
 

@@ -164,46 +164,6 @@ fn fifty_thousand_take_as_many_steps_each_as_a_thousand() {
 }
 
 #[test]
-fn what_is_given_back_is_taken_again() {
-    let windows = &shuffled(real_windows())[..3000];
-    let mut space = DetourSpace::default();
-    let first = take_all(&mut space, windows);
-    let mapped = space.usage().mapped;
-    for _ in 0..5 {
-        let (gone, staying): (Vec<_>, Vec<_>) = take_all(&mut space, &[])
-            .into_iter()
-            .chain(first.iter().copied())
-            .partition(|(window, _)| window.at() & 16 == 0);
-        for (window, placed) in &gone {
-            space.give(placed.at, len_for(window));
-        }
-        let again: Vec<Window> = gone.iter().map(|(window, _)| *window).collect();
-        let again = take_all(&mut space, &again);
-        let all: Vec<_> = staying.into_iter().chain(again.iter().copied()).collect();
-        check(&all);
-        for (window, placed) in &again {
-            space.give(placed.at, len_for(window));
-        }
-        // As it was, for the next round.
-        for (window, placed) in &gone {
-            let (start, end) = FreeSpace::granules(placed.at, len_for(window) as u64);
-            assert!(space.free.contains(start, end));
-            space.free.remove(start, end);
-            space.usage.used += end - start;
-            space.usage.detours += 1;
-        }
-    }
-    assert!(space.usage().mapped <= mapped + mapped / 4, "{} {mapped}", space.usage().mapped);
-    for (window, placed) in &first {
-        space.give(placed.at, len_for(window));
-    }
-    assert_eq!((space.usage().used, space.usage().detours), (0, 0));
-    let own: Vec<_> = space.own.iter().collect();
-    let free: Vec<_> = space.free.useful().iter().collect();
-    assert_eq!(own, free);
-}
-
-#[test]
 fn what_is_queued_is_written() {
     let windows = &shuffled(real_windows())[..500];
     let mut space = DetourSpace::default();

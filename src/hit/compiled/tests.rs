@@ -5,7 +5,7 @@ use super::*;
 use crate::fetch::{Condition, Next, Relation};
 use crate::regs::Reg;
 
-const PLACE: Place = Place { entry: 0x10_0000, call: 0xf_ff00 };
+const PLACE: Place = Place { entry: 0x10_0000, call: 0xf_ffe0 };
 
 fn value(reg: Reg, shift: u8, mask: u64, signed_bits: Option<u8>) -> RegisterValue {
     RegisterValue { reg, shift, mask, signed_bits }

@@ -84,7 +84,7 @@ pub fn after_fork_drop() {
     foreign::each(|instance| {
         if instance.tid == tid_before {
             instance.tid = tid_now;
-        } else if matches!(instance.consumer().role, Role::Event(_)) {
+        } else if matches!(instance.consumer().role(), Role::Event(_)) {
             instance.flags |= UNCOUNTED;
         }
     });
@@ -93,7 +93,7 @@ pub fn after_fork_drop() {
 /// In a fork child, after the counts were reset: the calls under way are its own.
 pub fn after_fork_count() {
     let count = |instance: &ReturnInstance| {
-        if matches!(instance.consumer().role, Role::Event(_)) && !instance.is(UNCOUNTED) {
+        if matches!(instance.consumer().role(), Role::Event(_)) && !instance.is(UNCOUNTED) {
             let counters = &instance.consumer().counters;
             counters.hits.add_shared(1);
             if instance.is(DOUBTFUL) {

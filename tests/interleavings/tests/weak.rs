@@ -109,10 +109,13 @@ macro_rules! fresh {
     }};
 }
 
-/// Three places are added, which makes the table grow; a reader finds each that was there when it began, whole.
+/// Three places are added, which makes the table grow; a reader finds each that was there when it began, whole, and
+/// none but that it looks for: two have the same tag, and their searches begin at the same cell.
 macro_rules! table {
     ($protocol:path) => {{
         use $protocol as p;
+        const FIRST: u64 = 0x1000;
+        const ALIKE: u64 = 0x2_0000_1000;
         struct Place {
             at: u64,
             made: UnsafeCell<bool>,
@@ -141,15 +144,21 @@ macro_rules! table {
                 });
                 place
             }
-            table.insert(place(0x1000));
-            let reader = thread::spawn(|| {
-                assert!(table.lookup(0x1000).is_some(), "a place was not found");
-                table.lookup(0x2000).is_some()
+            let finds = |at: u64| {
+                let found = table.lookup(at);
+                assert!(found.is_none_or(|found| found.at == at), "the place of another");
+                found.is_some()
+            };
+            table.insert(place(FIRST));
+            let reader = thread::spawn(move || {
+                assert!(finds(FIRST), "a place was not found");
+                finds(ALIKE)
             });
-            table.insert(place(0x2000));
+            table.insert(place(ALIKE));
             table.insert(place(0x3000));
             let was_seen = reader.join().unwrap();
-            assert!(table.lookup(0x2000).is_some() || !was_seen);
+            assert!(finds(ALIKE) || !was_seen);
+            assert!([FIRST, ALIKE, 0x3000].into_iter().all(finds));
             assert_eq!(table.all().count(), 3);
         });
     }};
@@ -256,6 +265,18 @@ fn a_table_published_without_an_order_is_not_whole() {
 #[should_panic(expected = "a place was not found")]
 fn a_table_published_before_it_is_filled_loses_places() {
     table!(crate::mutants::table_published_early::address_table);
+}
+
+#[test]
+#[should_panic(expected = "a place was not found")]
+fn a_place_without_its_tag_is_lost() {
+    table!(crate::mutants::tag_forgotten::address_table);
+}
+
+#[test]
+#[should_panic(expected = "the place of another")]
+fn a_tag_alone_finds_the_place_of_another() {
+    table!(crate::mutants::tag_believed::address_table);
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! execve and execveat.
+
+use std::sync::atomic::Ordering::*;
+
+use crate::hit::consumer::Flow;
+use crate::hit::gates::{ExecHook, ON_EXEC, skip};
+use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
+use crate::hit::trap::Hit;
+use crate::hit::{actions, asm, pending, process};
+use crate::sys::{self, KernelSigaction};
+
+/// Whether a protected signal is ignored, in a vfork child's own eyes where it said something.
+fn is_ignored(signal: i32) -> bool {
+    let bit = sys::sigbit(signal);
+    match thread::current().filter(|thread| thread.borrower.load(Relaxed) == sys::getpid()) {
+        Some(thread) if thread.borrower_defaults.load(Relaxed) & bit != 0 => false,
+        Some(thread) if thread.borrower_ignores.load(Relaxed) & bit != 0 => true,
+        _ => actions::is_ignored(signal),
+    }
+}
+
+/// execve and execveat, made from here: handlers are reset by the kernel, but the mask and the ignored
+/// signals are inherited, and those must be the program's own.
+pub(super) fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flow {
+    let hook = ON_EXEC.load(Acquire);
+    // A program that is looked for in folder after folder (execvp) ends this one only where it is found.
+    let found = hit.regs.rax as i64 != libc::SYS_execve || sys::is_executable(args[0] as usize);
+    if !hook.is_null() && found {
+        // SAFETY: stored from an ExecHook in start().
+        let hook = unsafe { std::mem::transmute::<*mut (), ExecHook>(hook) };
+        args[envp] = hook(args[envp]);
+    }
+    let ignored = thread::PROTECTED.map(|signal| (signal, is_ignored(signal)));
+    for (signal, ignored) in ignored {
+        if ignored {
+            let ignore = KernelSigaction {
+                handler: 1,
+                flags: sys::SA_RESTORER,
+                restorer: asm::uprobe_restorer as *const () as usize,
+                mask: 0,
+            };
+            // SAFETY: SIG_IGN.
+            let _ = unsafe { sys::sigaction(signal, Some(&ignore)) };
+        }
+    }
+    let blocked = thread::current().map_or(0, |thread| thread.blocked.load(Relaxed));
+    // SAFETY: the frame of this signal.
+    let mask = unsafe { (*hit.context).mask };
+    let ours = sys::set_signal_mask((mask & !PROTECTED_MASK) | blocked);
+    if let Some(thread) = thread::existing() {
+        pending::hand_over(thread, blocked);
+    }
+    let number = hit.regs.rax as i64;
+    // A child that borrows our memory does not come back from here: the hit must not look unfinished to
+    // the thread it borrowed from.
+    let depth = thread::existing().map_or(0, ThreadState::suspend);
+    // SAFETY: the program's own call with its own arguments; where it succeeds nothing of us is left.
+    let result = unsafe {
+        sys::syscall6(
+            number,
+            args[0] as usize,
+            args[1] as usize,
+            args[2] as usize,
+            args[3] as usize,
+            args[4] as usize,
+            args[5] as usize,
+        )
+    };
+    if let Some(thread) = thread::existing() {
+        thread.resume(depth);
+    }
+    sys::set_signal_mask(ours);
+    for (signal, ignored) in ignored {
+        if ignored {
+            actions::refresh_protected(signal);
+        }
+    }
+    // Still here: this process's own report is to come.
+    if !process::is_borrowed() {
+        let _ = process::page().finished.compare_exchange(1, 0, Relaxed, Relaxed);
+    }
+    skip(hit, result)
+}
