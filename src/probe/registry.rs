@@ -532,6 +532,10 @@ impl Registry {
 
     /// Of one of the C API: it has it itself, as long as it has no consumer.
     fn label_of_request<'a>(&'a self, request: &'a Request) -> Option<&'a Label> {
+        // A config's have none, however many places they have.
+        if matches!(request.maker, Maker::Spec(_)) {
+            return None;
+        }
         let of_consumer = |number: &u32| self.instances[*number as usize].as_ref()?.consumer().label();
         request.label().or_else(|| request.instances().iter().find_map(of_consumer))
     }
