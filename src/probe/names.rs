@@ -28,9 +28,24 @@ impl Names {
             self.is_complete = true;
         }
         // Where two had the same hash, one would have a number without need.
-        let count = self.counts.entry(hash(&name)).or_insert(0);
+        let mut times = self.add(&name);
+        if times == 1 {
+            return name;
+        }
+        loop {
+            // A function may have such a name itself.
+            let numbered = format!("{name}_{}", times - 1);
+            if self.add(&numbered) == 1 {
+                return numbered;
+            }
+            times = self.add(&name);
+        }
+    }
+
+    fn add(&mut self, name: &str) -> u32 {
+        let count = self.counts.entry(hash(name)).or_insert(0);
         *count += 1;
-        if *count == 1 { name } else { format!("{name}_{}", *count - 1) }
+        *count
     }
 
     /// Forgets what can be found again.
@@ -63,5 +78,15 @@ mod tests {
         }
         assert_eq!(given[..4], ["open", "close", "open_1", "open_2"]);
         assert_eq!(given[5], "close_1");
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_numbered_one_is_given_once() {
+        let mut names = Names::default();
+        let mut give = |name: &str| names.give(name.to_owned(), std::iter::empty);
+        assert_eq!(
+            ["init", "init_1", "init", "init", "init_2"].map(&mut give),
+            ["init", "init_1", "init_2", "init_3", "init_2_1"]
+        );
     }
 }
