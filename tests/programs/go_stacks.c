@@ -66,18 +66,18 @@ long sysSigaction(int signal, const void *action, void *old, size_t size);
 void sysExit(int status);
 void on_stack(void *top, void (*function)(void));
 
-static volatile long sum;
+static long sum;
 
 static void work(void)
 {
 	uint64_t all = ~0ull, before;
 	for (int i = 0; i < CALLS / 2; i++)
-		sum += compute(i);
+		__atomic_fetch_add(&sum, compute(i), __ATOMIC_RELAXED);
 	/* As the runtime does around the creation of a thread. */
 	if (rtsigprocmask(SIG_SETMASK, &all, &before, 8))
-		sum = -1000000;
+		__atomic_fetch_sub(&sum, 1000000000, __ATOMIC_RELAXED);
 	for (int i = 0; i < CALLS / 2; i++)
-		sum += compute(i);
+		__atomic_fetch_add(&sum, compute(i), __ATOMIC_RELAXED);
 	rtsigprocmask(SIG_SETMASK, &before, NULL, 8);
 }
 
