@@ -22,9 +22,20 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
     // SAFETY: the kernel's frame.
     let (synchronous, rip, code) = unsafe { ((*info).is_synchronous(), (*context).regs.rip, (*info).code) };
     if synchronous && let Some(next) = hidden::after_settling(rip) {
+        if let (Some(thread), Some(lost)) = (thread::existing(), pending::take_announced(signal)) {
+            pending::keep(thread, &lost);
+        }
         // SAFETY: the kernel's frame.
         unsafe { (*context).regs.rip = next };
         return;
+    }
+    // One that came as announced, when that had been seen already, has been handled.
+    if !synchronous && pending::is_announced(signal) {
+        // SAFETY: the kernel's information.
+        let was_announced = unsafe { (*info).restore() };
+        if was_announced && pending::take_announced(signal).is_none() {
+            return;
+        }
     }
     // A trap whose frame found no room on the stack: the kernel raises SIGSEGV in its place, on the
     // alternate stack where the program has one. The hit is handled here as well as there, and the

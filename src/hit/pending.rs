@@ -191,6 +191,14 @@ pub fn keep(thread: &ThreadState, info: &SignalInfo) {
     pend(thread, info.signal, info);
 }
 
+/// Whether `signal` has become pending for the calling thread by `act`.
+pub fn kept_by<T>(signal: i32, act: impl FnOnce() -> T) -> (T, bool) {
+    let is_pending = || thread::existing().is_some_and(|thread| own_pending(thread) & sigbit(signal) != 0);
+    let was_pending = is_pending();
+    let result = act();
+    (result, !was_pending && is_pending())
+}
+
 /// It is not pending for the thread any more.
 pub fn forget(thread: &ThreadState, signal: i32) {
     if let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) {
@@ -263,32 +271,51 @@ fn forward(thread: &ThreadState, signal: i32, info: &SignalInfo) -> bool {
 }
 
 /// Sends one of our five to another thread. The kernel keeps one SIGTRAP for a thread at a time, and forgets this
-/// one where an int3's is under way: so it is announced before, and whatever SIGTRAP comes looks for that.
+/// one where an int3's is under way; and one SIGFPE, where that of [`hidden`](super::hidden) is. So these are announced
+/// before, and whatever SIGTRAP comes, or division of ours, looks for that.
 ///
 /// # Errors
 /// errno of rt_tgsigqueueinfo(2).
 pub fn send(other: &ThreadState, signal: i32, info: &SignalInfo) -> SysResult {
-    let announces = signal == libc::SIGTRAP && other.announced.put(info);
+    let announced = announcement(other, signal).filter(|cell| cell.put(info));
     let mut sent = *info;
     sent.disguise();
     let (pid, tid) = (process::pid(), other.tid.load(Relaxed));
     // SAFETY: a siginfo of the kernel's form.
     let result = unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const sent).cast()) };
-    if result.is_err() && announces {
-        let _ = other.announced.take();
+    if result.is_err()
+        && let Some(announced) = announced
+    {
+        let _ = announced.take();
     }
     result
+}
+
+/// Where a signal that is announced is.
+fn announcement(thread: &ThreadState, signal: i32) -> Option<&PendingCell> {
+    match signal {
+        libc::SIGTRAP => Some(&thread.announced),
+        libc::SIGFPE => Some(&thread.announced_division),
+        _ => None,
+    }
+}
+
+/// Whether [`send`] announces it.
+#[must_use]
+pub const fn is_announced(signal: i32) -> bool {
+    matches!(signal, libc::SIGTRAP | libc::SIGFPE)
 }
 
 /// What another thread has announced to the calling one, which it sees by this. Whoever comes as announced, but later,
 /// has been seen then.
 #[inline]
-pub fn take_announced() -> Option<SignalInfo> {
+pub fn take_announced(signal: i32) -> Option<SignalInfo> {
     let thread = thread::existing()?;
-    if thread.announced.is_empty() || thread.tid.load(Relaxed) != sys::gettid() {
+    let announced = announcement(thread, signal)?;
+    if announced.is_empty() || thread.tid.load(Relaxed) != sys::gettid() {
         return None;
     }
-    thread.announced.take()
+    announced.take()
 }
 
 /// Remembers a blocked signal; like the kernel's, one of each.

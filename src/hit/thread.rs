@@ -162,6 +162,8 @@ pub struct ThreadState {
     pub pending_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
     /// A SIGTRAP that another thread is sending. Written by that one (see `pending::send`).
     pub announced: PendingCell,
+    /// The same of SIGFPE, which [`hidden`](super::hidden) raises itself.
+    pub announced_division: PendingCell,
     /// Other signals that wait for the end of a hit.
     pub aside: Aside,
     /// The kernel's vector of its last exception is that of an int3 only where nobody has seen it (see `hidden`).
@@ -335,6 +337,7 @@ pub fn after_fork() {
             state.dispatch.clear();
             state.pending.fetch_and(defer::ASIDE, Relaxed);
             state.announced.clear();
+            state.announced_division.clear();
             defer::after_fork(state);
         } else {
             state.reset();
@@ -362,6 +365,7 @@ impl ThreadState {
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
         self.announced.clear();
+        self.announced_division.clear();
         self.aside.clear();
         self.comm_known.store(false, Relaxed);
         self.filters.store(seccomp::inherited(), Release);

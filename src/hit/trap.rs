@@ -90,13 +90,14 @@ pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, cont
     // SAFETY: the kernel's arguments.
     let (info, trapped) = unsafe { (&mut *info, hidden::trapped(context)) };
     // SAFETY: the kernel's frame, and nobody else touches it.
-    let evidence = hidden::settle(unsafe { &*trapped });
-    let (was_announced, announced) = (info.restore(), pending::take_announced());
+    let (evidence, has_kept) = pending::kept_by(libc::SIGFPE, || hidden::settle(unsafe { &*trapped }));
+    let (was_announced, announced) = (info.restore(), pending::take_announced(libc::SIGTRAP));
     // Not this one: its own was lost to this, or is still to come.
-    let thread = thread::existing().filter(|_| announced.is_some() && !was_announced);
-    if let (Some(thread), Some(announced)) = (thread, &announced) {
+    let lost = announced.as_ref().filter(|_| !was_announced);
+    if let (Some(thread), Some(announced)) = (thread::existing(), lost) {
         pending::keep(thread, announced);
     }
+    let thread = thread::existing().filter(|_| lost.is_some() || has_kept);
     // SAFETY: the kernel's frame and arguments, passed on.
     unsafe {
         if info.code == SI_KERNEL {

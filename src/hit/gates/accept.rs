@@ -55,9 +55,11 @@ fn accepted(thread: &ThreadState, _: &StepRecord, regs: &mut Regs) -> bool {
         return true;
     }
     let was_announced = show_what_was_sent(regs);
-    if was_announced && regs.rax == libc::SIGTRAP as u64 {
-        // Its announcement was seen by the trap that led here.
-        pending::forget(thread, libc::SIGTRAP);
+    let signal = regs.rax as i32;
+    if was_announced && pending::is_announced(signal) {
+        // Its announcement was seen by the trap that led here, or by nobody.
+        let _ = pending::take_announced(signal);
+        pending::forget(thread, signal);
     }
     true
 }

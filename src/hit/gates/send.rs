@@ -11,7 +11,8 @@ use crate::hit::{actions, pending, process, thread};
 use crate::regs::Memory;
 use crate::sys;
 
-/// tgkill, rt_tgsigqueueinfo. A SIGTRAP for another thread of the process finds it at a breakpoint perhaps.
+/// tgkill, rt_tgsigqueueinfo. A SIGTRAP for another thread of the process finds it at a breakpoint perhaps, and a SIGFPE
+/// where it divides by zero for us.
 pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
     let [pid, tid, signal, info, ..] = args;
     if !actions::is_protected(signal as i32) {
@@ -20,7 +21,8 @@ pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
         let result = unsafe { sys::unguarded(number, args.map(|arg| arg as usize)) };
         return skip(hit, result);
     }
-    let is_other = signal as i32 == libc::SIGTRAP
+    let signal = signal as i32;
+    let is_other = pending::is_announced(signal)
         && pid as i32 == process::pid()
         && !process::is_borrowed()
         && tid as i32 != sys::gettid();
@@ -37,6 +39,6 @@ pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
             return Flow::Continue;
         }
     }
-    sent.signal = libc::SIGTRAP;
-    skip(hit, pending::send(other, libc::SIGTRAP, &sent))
+    sent.signal = signal;
+    skip(hit, pending::send(other, signal, &sent))
 }
