@@ -321,6 +321,8 @@ pub fn take_announced(signal: i32) -> Option<SignalInfo> {
 /// Remembers a blocked signal; like the kernel's, one of each.
 fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
     let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
+    // Not among what a child that is gone had pending.
+    thread.settle_borrower();
     if thread.pending.fetch_or(1 << at, AcqRel) & (1 << at) == 0 {
         // SAFETY: this thread's own cell.
         unsafe { (&mut *thread.pending_info.get())[at] = *info };

@@ -467,7 +467,12 @@ impl ThreadState {
     /// Called where the caller may be a vfork child, or its parent again: keeps what is the child's
     /// apart from what is the thread's. System calls only when there is a child.
     pub fn settle_borrower(&self) {
-        if self.borrower.load(Relaxed) != 0 && !process::is_borrowed() {
+        if self.borrower.load(Relaxed) == 0 || process::is_borrowed() {
+            return;
+        }
+        // A signal that comes in between settles, too, and may be made pending: that must not be undone here.
+        let mask = sys::set_signal_mask(!0);
+        if self.borrower.load(Relaxed) != 0 {
             self.blocked.store(self.lender_blocked.load(Relaxed), Relaxed);
             self.beside_blocked.store(self.lender_beside_blocked.load(Relaxed), Relaxed);
             let pending = self.lender_pending.load(Relaxed);
@@ -479,6 +484,7 @@ impl ThreadState {
             self.pending.store(pending | (self.pending.load(Relaxed) & defer::ASIDE), Relaxed);
             self.borrower.store(0, Relaxed);
         }
+        sys::set_signal_mask(mask);
     }
 
     /// The caller is a vfork child about to change its signals.
