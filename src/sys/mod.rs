@@ -9,6 +9,8 @@ pub mod atomic {
 }
 
 mod alloc;
+#[cfg(test)]
+mod alone;
 mod call;
 mod file;
 mod high;
