@@ -240,9 +240,9 @@ fn signalled(script: &str, signal: &str) -> (Option<i32>, String) {
 fn signals_to_uprobe_reach_the_program() {
     let script = "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
     assert_eq!(signalled(script, "-TERM"), (Some(9), "ready\ngot\n".to_owned()));
-    // Not caught: the program dies of it, and so the status says. (Not SIGHUP: under nohup it is ignored.)
+    // Not caught: the program dies of it, and so the status says.
     let script = "echo ready; while :; do sleep 0.05; done";
-    assert_eq!(signalled(script, "-TERM"), (Some(128 + 15), "ready\n".to_owned()));
+    assert_eq!(signalled(script, "-HUP"), (Some(128 + 1), "ready\n".to_owned()));
     // What the terminal sends to all is for the program to decide; uprobe itself waits.
     let script = "echo ready; sleep 0.3; exit 4";
     assert_eq!(signalled(script, "-INT"), (Some(4), "ready\n".to_owned()));
