@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use super::{Dir, command, uprobe};
+use super::{Dir, command, signals, uprobe};
 
 /// Good for any program.
 const PROBE: &str = "p libc.so.6:openat";
@@ -251,7 +251,9 @@ fn signals_to_uprobe_reach_the_program() {
 #[test]
 fn dispositions_and_mask_of_the_program_are_untouched() {
     let script = "grep -E '^(SigBlk|SigIgn|SigCgt)' /proc/self/status";
-    let bare = std::process::Command::new("sh").args(["-c", script]).output().expect("sh");
+    let mut bare = std::process::Command::new("sh");
+    signals::by_default(&mut bare);
+    let bare = bare.args(["-c", script]).output().expect("sh");
     let bare = String::from_utf8(bare.stdout).expect("UTF-8");
     let probed = sh(script).expect(0).stdout;
     let ignored =
