@@ -113,6 +113,23 @@ fn the_program_is_meant_by_the_link_it_was_executed_by() {
     fs::remove_dir_all(dir).expect("ours");
 }
 
+/// Where the library was there at the start, it was said; where it came later, only the summary had it. Of the
+/// libraries that a glob means another one may have the function.
+#[test]
+fn what_a_library_loaded_later_lacks_is_said_once() {
+    let launch = host(3, 1, &[&object()]).count_all([
+        "libplugged.so:plugged_wrk",
+        "libplugged.so:plugged_work",
+        "libplug*.so:nothing_*",
+    ]);
+    let outcome = launch.run();
+    assert_eq!(outcome.hits("libplugged.so:plugged_work"), 3, "{outcome}");
+    let lines: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("error: no-symbol")).collect();
+    assert_eq!(lines.len(), 1, "{outcome}");
+    assert!(lines[0].contains("probes.toml:") && lines[0].contains("'plugged_wrk'"), "{outcome}");
+    assert!(outcome.stderr.contains("at = '''libplugged.so:plugged_wrk'''"), "{outcome}");
+}
+
 #[test]
 fn a_glob_over_objects_and_symbols_meets_what_comes_later() {
     let launch = host(10, 5, &[&object()]).count("libplug*.so:plugged_*");
