@@ -41,6 +41,8 @@ pub struct Registry {
     pub(super) files: Files,
     /// What was asked for; `None` where unregistered.
     pub requests: Vec<Option<Request>>,
+    /// Those of the config that were reported as mistakes; sorted.
+    pub reported: Vec<usize>,
     /// What was found; `None` where unregistered.
     pub instances: Vec<Option<Instance>>,
     pub(super) poker: Poker,
@@ -88,6 +90,7 @@ impl Registry {
             modules,
             files: FixedHashMap::default(),
             requests: Vec::new(),
+            reported: Vec::new(),
             instances: Vec::new(),
             keys: Vec::new(),
             paths: Vec::new(),
