@@ -480,6 +480,8 @@ fn open_file(module: &Module) -> Result<ElfFile, Refusal> {
     let bad = |why: &str| Refusal::BadObject { path: module.path.display().to_string(), why: why.to_owned() };
     let link = std::path::Path::new("/proc/self/exe");
     let linked = if module.is_exe { crate::probe::MappedFiles.open(link) } else { None };
+    // Where the dynamic linker was executed, the link leads to it.
+    let linked = linked.filter(|bytes| bytes.id() == module.id);
     let bytes = linked.or_else(|| crate::probe::MappedFiles.open(&module.path));
     let bytes = bytes.ok_or_else(|| bad("can't be read"))?;
     let replaced = "the file is not the one that was loaded: it was replaced since";
