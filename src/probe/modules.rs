@@ -9,6 +9,7 @@ use std::rc::Rc;
 use findshlibs::{Segment, SharedLibrary, TargetSharedLibrary};
 
 use crate::addr::{LinkAddr, LoadBias, RuntimeAddr};
+use crate::code::read_maps;
 use crate::elf::{ElfFile, FileBytes, FileId, FileSource};
 use crate::hit::memory::SafeMemory;
 use crate::regs::Memory;
@@ -17,7 +18,7 @@ use crate::sys;
 /// A loaded object.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Module {
-    /// Its path as the loader knows it; the program's own is what /proc/self/exe points to.
+    /// Its path as the loader knows it; the program's own is what /proc/self/exe points to, unless that is the loader.
     pub path: PathBuf,
     /// Its file; two paths with one id are one object.
     pub id: FileId,
@@ -112,7 +113,38 @@ impl FileSource for MappedFiles {
 /// The kernel's link to the program's file: right even after it was renamed or replaced.
 const EXE_LINK: &CStr = c"/proc/self/exe";
 
+/// Whether it was the dynamic linker that was executed, with the program's name among its arguments (`ld.so PROGRAM`):
+/// the kernel's link leads to the linker then, and no interpreter's address is known.
+fn is_run_by_linker() -> bool {
+    // SAFETY: reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_BASE) == 0 }
+}
+
+/// The file that is mapped where the program's headers are (the linker writes their address over its own).
+fn mapped_program() -> Option<PathBuf> {
+    // SAFETY: reads the auxiliary vector.
+    let headers = unsafe { libc::getauxval(libc::AT_PHDR) };
+    let maps = read_maps()?;
+    let map = maps.into_iter().find(|map| (map.start..map.end).contains(&headers))?;
+    map.name.starts_with('/').then(|| PathBuf::from(map.name))
+}
+
+/// Whether `path` leads to the program's file.
+#[must_use]
+pub fn is_program(path: &CStr) -> bool {
+    id_of(Path::new(OsStr::from_bytes(path.to_bytes()))).is_some_and(|id| program_id() == Some(id))
+}
+
+fn program_id() -> Option<FileId> {
+    let link = Path::new(OsStr::from_bytes(EXE_LINK.to_bytes()));
+    let linked = if is_run_by_linker() { None } else { id_of(link) };
+    linked.or_else(|| id_of(&exe_path()))
+}
+
 fn exe_path() -> PathBuf {
+    if is_run_by_linker() {
+        return mapped_program().unwrap_or_else(executed_path);
+    }
     let mut buffer = [0_u8; 4096];
     sys::readlink(EXE_LINK, &mut buffer)
         .map_or_else(|_| executed_path(), |bytes| PathBuf::from(OsStr::from_bytes(bytes)))
@@ -166,8 +198,7 @@ pub fn list_modules(known: &[Rc<Module>]) -> Vec<Rc<Module>> {
             return;
         }
         let path = if is_exe { exe_path() } else { name.to_path_buf() };
-        let link = if is_exe { id_of(Path::new("/proc/self/exe")) } else { None };
-        let id = link.or_else(|| id_of(&path));
+        let id = if is_exe { program_id() } else { id_of(&path) };
         if let (Some(id), true) = (id, low < high) {
             let is_own = (low..high).contains(&own);
             modules.push(Rc::new(Module {
