@@ -39,6 +39,9 @@ pub struct Registry {
     /// The paths of their files, by number.
     pub(super) paths: Vec<(FileId, Box<Path>)>,
     pub(super) files: Files,
+    /// Device and inode that the probes' paths lead to: asked of the kernel once each time that places are looked for,
+    /// not for each of ten thousand probes in each object.
+    pub(super) path_ids: FixedHashMap<String, Option<(u64, u64)>>,
     /// What was asked for; `None` where unregistered.
     pub requests: Vec<Option<Request>>,
     /// What was found; `None` where unregistered.
@@ -87,6 +90,7 @@ impl Registry {
         Self {
             modules,
             files: FixedHashMap::default(),
+            path_ids: FixedHashMap::default(),
             requests: Vec::new(),
             instances: Vec::new(),
             keys: Vec::new(),

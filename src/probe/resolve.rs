@@ -21,6 +21,7 @@ use crate::sys::{self, FixedHashMap};
 impl Registry {
     /// Resolves every request in every object it was not resolved in yet.
     pub(super) fn resolve_from(&mut self, first: usize) {
+        self.path_ids.clear();
         for number in first..self.requests.len() {
             for index in 0..self.modules.len() {
                 self.resolve_in(number, index);
@@ -31,10 +32,13 @@ impl Registry {
 
     /// Whether the object part of a place means `module`, by its path or by its soname.
     fn is_meant(&mut self, pattern: &ObjectPattern, module: &Module) -> bool {
-        let same_file = |path: &str| {
-            let id = CString::new(path).ok().and_then(|path| sys::file_id(&path).ok());
-            id.is_some_and(|id| id.dev == module.id.dev && id.ino == module.id.ino)
-        };
+        if let ObjectPattern::Path(path) = pattern
+            && !self.path_ids.contains_key(path)
+        {
+            let id = CString::new(path.as_str()).ok().and_then(|path| sys::file_id(&path).ok());
+            self.path_ids.insert(path.clone(), id.map(|id| (id.dev, id.ino)));
+        }
+        let same_file = |path: &str| self.path_ids.get(path) == Some(&Some((module.id.dev, module.id.ino)));
         if elf::pattern::object_matches(pattern, &module.path, module.is_exe, &same_file) {
             return true;
         }
