@@ -17,3 +17,5 @@ mod panics;
 mod threads;
 #[path = "unwinding/unwinders.rs"]
 mod unwinders;
+#[path = "unwinding/walked.rs"]
+mod walked;

@@ -10,6 +10,7 @@ use super::functions::{Function, FunctionIndex};
 use super::layout::{ElfKind, Layout, Segment, range, string_at};
 use super::source::{FileBytes, FileId, FileSource};
 use super::symtab::{SymbolKind, SymbolSource, SymbolTable, SymbolView};
+use super::walked::Walked;
 use crate::addr::{FileOffset, LinkAddr};
 
 /// `DF_1_PIE` in `DT_FLAGS_1`: a program, though `ET_DYN`.
@@ -50,6 +51,7 @@ pub struct ElfFile {
     own: OnceLock<FunctionIndex>,
     merged: OnceLock<FunctionIndex>,
     is_go: OnceLock<bool>,
+    walked: OnceLock<Walked>,
 }
 
 impl ElfFile {
@@ -70,6 +72,7 @@ impl ElfFile {
             own: OnceLock::new(),
             merged: OnceLock::new(),
             is_go: OnceLock::new(),
+            walked: OnceLock::new(),
         })
     }
 
@@ -152,6 +155,12 @@ impl ElfFile {
     pub fn is_go(&self) -> bool {
         const TABLES: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
         *self.is_go.get_or_init(|| TABLES.iter().any(|table| self.section_in_memory(table).is_some()))
+    }
+
+    /// The code of runtimes that walk their own stacks by return address.
+    #[must_use]
+    pub fn walked(&self) -> &Walked {
+        self.walked.get_or_init(|| Walked::of(self))
     }
 
     /// Where the section `name` is in memory, and how long it is; `None` without section headers.

@@ -23,6 +23,7 @@ pub mod pattern;
 mod resolve;
 mod source;
 mod symtab;
+mod walked;
 
 pub use demangle::demangle;
 pub use error::ElfError;
@@ -33,3 +34,4 @@ pub use layout::{ElfKind, Segment};
 pub use resolve::{Resolved, resolve};
 pub use source::{FileBytes, FileId, FileSource, NoFiles, StdFiles};
 pub use symtab::{SymbolKind, SymbolSource};
+pub use walked::Walked;

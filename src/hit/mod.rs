@@ -67,3 +67,4 @@ pub mod thread;
 pub mod ticks;
 pub mod trap;
 pub mod vectors;
+pub mod walked;

@@ -298,7 +298,7 @@ pub fn find(ra: u64, target: u64) -> Option<u32> {
 }
 
 fn make(ra: u64, target: u64) -> Option<u32> {
-    if !is_code(ra) || super::stack::catches_by_address(ra) {
+    if super::walked::contains(ra) || !is_code(ra) || super::stack::catches_by_address(ra) {
         return None;
     }
     // Not fetch_add: a counter that ran on would wrap one day.

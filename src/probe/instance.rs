@@ -1,6 +1,7 @@
 //! What was asked for, and where it was found.
 
 use crate::addr::FileOffset;
+use crate::config::Kind;
 use crate::config::ProbeSpec;
 use crate::error::Refusal;
 use crate::fetch::At;
@@ -26,6 +27,15 @@ impl Maker {
         match self {
             Self::Spec(_) => None,
             Self::Api(api) => api.up(),
+        }
+    }
+
+    /// Whether calls are followed.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        match self {
+            Self::Spec(spec) => spec.probe.kind != Kind::Entry,
+            Self::Api(api) => matches!(api, ApiProbe::Return(_)),
         }
     }
 }

@@ -25,6 +25,7 @@ mod request;
 mod resolve;
 mod retire;
 mod shared;
+mod walked;
 
 pub use api::{ApiProbe, is_entry, not_entry, return_denied};
 pub use instance::{Asked, Instance, Maker, State};

@@ -63,6 +63,8 @@ pub struct Registry {
     pub not_optimized: FixedHashMap<u64, NotOptimized>,
     /// Places found since [`Registry::release_files`].
     looked_up: usize,
+    /// Whether any call is followed, or was.
+    pub(super) follows: bool,
     /// The names that were given.
     pub(super) names: Names,
     /// How many numbers there may be before those of what is gone are given back.
@@ -108,6 +110,7 @@ impl Registry {
             relocation: None,
             not_optimized: FixedHashMap::default(),
             looked_up: 0,
+            follows: false,
             names: Names::default(),
             compact_at: 0,
         }
@@ -119,6 +122,9 @@ impl Registry {
         self.requests.reserve(all.len());
         point::reserve(all.len());
         for Asked { maker, label } in all {
+            if maker.follows() {
+                self.begin_following();
+            }
             note_number(&maker, self.requests.len());
             // What this version doesn't have is refused wherever it would be.
             let refusal = match &maker {
@@ -250,6 +256,7 @@ impl Registry {
         self.forget_files();
         if !is_same {
             frames::publish(&self.modules);
+            self.publish_walked();
         }
         self.resolve_from(request);
         self.commit_from(request, if request == 0 { 0 } else { instance });
@@ -527,6 +534,7 @@ impl Registry {
     pub fn list_anew(&mut self) {
         self.modules = self.list_modules();
         frames::publish(&self.modules);
+        self.publish_walked();
     }
 
     /// Where a request is to be.
