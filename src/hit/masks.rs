@@ -12,17 +12,21 @@
 //!   goes on ◄───────────── rt_sigreturn ◄──── restorer: leave_handler() ◄───┘
 //! ```
 //!
-//! Where none of the five is blocked, which is nearly always, neither of the two is called.
+//! Where none of the five is blocked, which is nearly always, neither of the two is called. A handler that was called
+//! then may block some all the same, in `uc_sigmask` or for its own time: so libc's restorer, which it returns to, has a
+//! jump of ours, which looks at both and goes to our restorer where it must.
 
 use std::arch::global_asm;
 use std::sync::atomic::{AtomicU8, Ordering::*};
 
 use crate::hit::actions::{self, SIGNALS};
+use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot, View};
 use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
+use crate::hit::trap::Hit;
 use crate::hit::{asm, dispatch, pending, process};
 use crate::insn::{MAX_INSN_LEN, SlotPc};
 use crate::regs::Memory;
@@ -165,6 +169,18 @@ pub unsafe extern "C-unwind" fn leave_handler(context: *mut SignalContext) {
     unsafe { pending::deliver(thread, context, mask) };
 }
 
+/// An internal consumer on libc's restorer.
+pub fn on_restorer(hit: &mut Hit<'_>) -> Flow {
+    const MASK: u64 = std::mem::offset_of!(SignalContext, mask) as u64;
+    let mask = SafeMemory.read_u64(hit.regs.rsp.wrapping_add(MASK)).unwrap_or(0);
+    let blocked = thread::existing().map_or(0, |thread| thread.blocked.load(Relaxed));
+    if (mask | blocked) & PROTECTED_MASK == 0 {
+        return Flow::Continue;
+    }
+    hit.regs.rip = uprobe_handler_restorer as *const () as u64;
+    Flow::RipChanged
+}
+
 /// What a vfork child does to its masks is kept apart.
 fn settle(thread: &ThreadState) {
     thread.settle_borrower();
@@ -223,6 +239,31 @@ global_asm!(
     "jmp 3b",
     ".cfi_endproc",
     ".size uprobe_handler_restorer, . - uprobe_handler_restorer",
+    // What the detour of libc's restorer calls where nobody else listens there: `on_restorer`, and next to nothing of the
+    // stack, which may be a small one. [rsp] = back, and 128 bytes below the ucontext. rax, rcx and the flags come from the
+    // frame. For unwinders as uprobe_detour_common.
+    ".p2align 4",
+    ".globl uprobe_detour_restorer",
+    ".hidden uprobe_detour_restorer",
+    ".type uprobe_detour_restorer,@function",
+    "uprobe_detour_restorer:",
+    ".cfi_startproc",
+    ".cfi_signal_frame",
+    ".cfi_def_cfa rsp, 136",
+    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
+    "mov rcx, [rsp + 136 + 296]",
+    "and rcx, {protected}",
+    "mov rax, [rip + uprobe_tls_thread@GOTTPOFF]",
+    "mov rax, fs:[rax]",
+    "test rax, rax",
+    "jz 2f",
+    "or rcx, [rax + {blocked}]",
+    "2:",
+    "test rcx, rcx",
+    "jnz uprobe_detour_common",
+    "ret",
+    ".cfi_endproc",
+    ".size uprobe_detour_restorer, . - uprobe_detour_restorer",
     protected = const PROTECTED_MASK as i32,
     blocked = const std::mem::offset_of!(ThreadState, blocked),
     leave = sym leave_handler,
@@ -231,4 +272,6 @@ global_asm!(
 unsafe extern "C" {
     /// What handlers of the program's return to.
     pub fn uprobe_handler_restorer();
+    /// What the detour of libc's restorer calls.
+    pub fn uprobe_detour_restorer();
 }

@@ -1,0 +1,129 @@
+/* returns CHECK: what a handler leaves behind when it returns, where nothing of the engine's five was blocked when it was
+ * called. */
+#include "signals.h"
+#include <pthread.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+static volatile int works;
+FUNCTION int work(int a) { KEEP(); works++; return a + 1; }
+
+static sigset_t left;
+static void leave(int signo, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	(void)info;
+	work(signo);
+	memcpy(&uc->uc_sigmask, &left, 8);
+}
+
+/* A program that has switched its context, or wants no more signals, puts a mask of its own there. The kernel took it:
+ * with SIGTRAP blocked, the next breakpoint killed. */
+static void check_mask_in_context(void)
+{
+	for (int i = 0; i <= COUNT(five); i++) {
+		left = i < COUNT(five) ? set_of(five[i], SIGUSR2, 0) : full();
+		handle(SIGUSR1, leave, 0, none());
+		raise(SIGUSR1);
+		work(i);
+		print_mask("left");
+		for (int j = 0; j < COUNT(five); j++)
+			if (sigismember(&left, five[j]))
+				raise(five[j]);
+		print_pending("pending");
+		signal(SIGTRAP, SIG_IGN), signal(SIGSEGV, SIG_IGN), signal(SIGBUS, SIG_IGN);
+		signal(SIGFPE, SIG_IGN), signal(SIGILL, SIG_IGN);
+		block_only(none());
+		print_mask("after");
+	}
+	printf("works %d\n", works);
+}
+
+/* What the handler blocks by sigprocmask is blocked until it returns, even if nothing else tells that it did. */
+static void block_inside(int signo, siginfo_t *info, void *context)
+{
+	sigset_t set = set_of(SIGSEGV, SIGTRAP, 0);
+	(void)signo, (void)info, (void)context;
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	print_mask("inside");
+}
+static void check_blocked_for_a_time(void)
+{
+	handle(SIGUSR1, block_inside, SA_NODEFER, none());
+	raise(SIGUSR1);
+	print_mask("after");
+}
+
+/* The thread's own is first, and goes with it; it has the code of sigqueue() all the same. */
+static void *send_to_itself(void *argument)
+{
+	union sigval value = { .sival_int = 5 };
+	(void)argument;
+	for (int i = 0; i < COUNT(five); i++)
+		pthread_sigqueue(pthread_self(), five[i], value);
+	print_pending("in the thread");
+	return NULL;
+}
+static pthread_barrier_t barrier;
+static void *be_sent(void *argument)
+{
+	(void)argument;
+	pthread_barrier_wait(&barrier);
+	pthread_barrier_wait(&barrier);
+	print_pending("in the other thread");
+	return NULL;
+}
+static void check_queued_to_thread(void)
+{
+	pthread_t thread;
+	union sigval value = { .sival_int = 5 };
+	block_only(full());
+	pthread_create(&thread, NULL, send_to_itself, NULL);
+	pthread_join(thread, NULL);
+	print_pending("when it is gone");
+	pthread_barrier_init(&barrier, NULL, 2);
+	pthread_create(&thread, NULL, be_sent, NULL);
+	pthread_barrier_wait(&barrier);
+	for (int i = 0; i < COUNT(five); i++)
+		pthread_sigqueue(thread, five[i], value);
+	print_pending("here");
+	pthread_barrier_wait(&barrier);
+	pthread_join(thread, NULL);
+	print_pending("when that is gone, too");
+	for (int i = 0; i < COUNT(five); i++) {
+		kill(getpid(), five[i]);
+		pthread_sigqueue(pthread_self(), five[COUNT(five) - 1 - i], value);
+	}
+	for (int i = 0; i < 2 * COUNT(five); i++) {
+		sigset_t set = full();
+		siginfo_t info;
+		sigwaitinfo(&set, &info);
+		printf("%s code %d\n", name_of(info.si_signo), info.si_code);
+	}
+}
+
+/* One that the program sets in a handler stays, where it never had one before: in the frame of such a program the kernel
+ * has no SS_DISABLE. */
+static char alternate[65536];
+static void set_stack(int signo, siginfo_t *info, void *context)
+{
+	stack_t stack = { .ss_sp = alternate, .ss_size = sizeof alternate };
+	(void)signo, (void)info, (void)context;
+	MUST(sigaltstack(&stack, NULL));
+}
+static void check_alternate_stack(void)
+{
+	stack_t now;
+	handle(SIGUSR1, set_stack, 0, none());
+	raise(SIGUSR1);
+	MUST(sigaltstack(NULL, &now));
+	printf("flags %d size %zu\n", now.ss_flags, now.ss_size);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct check checks[] = {
+		CHECK(mask_in_context), CHECK(blocked_for_a_time), CHECK(queued_to_thread), CHECK(alternate_stack),
+	};
+	return run_checks(checks, COUNT(checks), argc, argv);
+}
