@@ -113,16 +113,55 @@ unsafe fn enter(thread: &ThreadState, signal: i32, context: *mut SignalContext) 
     // SAFETY: the caller's promise; nobody else touches the frame.
     let context = unsafe { &mut *context };
     wait_anew(thread, context);
-    if !asm::is_in_shim(context.regs.rip) {
+    let is_stacked = asm::is_in_shim(context.regs.rip);
+    let is_complete = thread.complete_frame.swap(0, Relaxed) == std::ptr::from_ref(context) as u64;
+    if is_complete {
+        // Those above have left the mask of the wait.
+        return_to_us(context);
+        return thread.blocked.load(Relaxed) | context.mask;
+    }
+    if !is_stacked {
         thread.reconcile(context.mask);
     }
     return_to_us(context);
-    context.mask |= thread.blocked.load(Relaxed);
-    let in_force = thread.waiting_mask().unwrap_or(context.mask);
+    let blocked = thread.blocked.load(Relaxed);
+    let waiting = thread.waiting_mask();
+    let in_force = match waiting {
+        // Several end one wait: its mask is that of all but the lowest, which goes on with the thread's own.
+        Some(waiting) if is_stacked => {
+            // SAFETY: the frame of a handler that is still to be called, as this one.
+            unsafe { complete_lowest(thread, context, blocked, waiting) };
+            context.mask |= waiting & PROTECTED_MASK;
+            context.mask
+        }
+        _ => {
+            context.mask |= blocked;
+            waiting.unwrap_or(context.mask)
+        }
+    };
     let during = in_force | actions::mask_during(&actions::believed(signal), signal);
     thread.end_wait();
     thread.set_mask(during);
     in_force
+}
+
+/// The lowest of several frames gets the mask that the thread had before it waited, while that is known.
+///
+/// # Safety
+/// `context` is a frame that stands on another one.
+unsafe fn complete_lowest(thread: &ThreadState, context: &SignalContext, blocked: u64, waiting: u64) {
+    let mut lowest = std::ptr::from_ref(context).cast_mut();
+    // SAFETY: in the shim rdx is the interrupted handler's context.
+    while asm::is_in_shim(unsafe { (*lowest).regs.rip }) {
+        // SAFETY: the same.
+        lowest = unsafe { (*lowest).regs.rdx } as *mut SignalContext;
+    }
+    // SAFETY: nobody else touches it until its handler runs.
+    unsafe { (*lowest).mask |= blocked };
+    // Its handler may be called with none of the five blocked, and nothing is asked.
+    if waiting & PROTECTED_MASK != 0 {
+        thread.complete_frame.store(lowest as u64, Relaxed);
+    }
 }
 
 /// The handler returns to our restorer and not to the program's, which does the same but for masks. Only

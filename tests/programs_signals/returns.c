@@ -120,10 +120,36 @@ static void check_alternate_stack(void)
 	printf("flags %d size %zu\n", now.ss_flags, now.ss_size);
 }
 
+/* Two end one wait. The upper one's handler runs first and sees the mask of the wait below it, which saw its own blocked
+ * one: then what was blocked is let through. */
+static void show(int signo, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	sigset_t below = none();
+	(void)info;
+	memcpy(&below, &uc->uc_sigmask, 8);
+	printf("in %s\n", name_of(signo));
+	print_set("  below", &below);
+	print_mask("  in force");
+}
+static void check_two_end_a_wait(void)
+{
+	sigset_t masks[] = { none(), set_of(SIGSEGV, SIGUSR2, 0), set_of(SIGTRAP, SIGILL, 0) };
+	handle(SIGUSR1, show, 0, none());
+	handle(SIGTERM, show, 0, set_of(SIGALRM, 0, 0));
+	for (int i = 0; i < COUNT(masks) * 2; i++) {
+		block_only(i < COUNT(masks) ? full() : set_of(SIGUSR1, SIGTERM, SIGBUS));
+		raise(SIGUSR1);
+		raise(SIGTERM);
+		sigsuspend(&masks[i % COUNT(masks)]);
+		print_mask("after");
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct check checks[] = {
-		CHECK(mask_in_context), CHECK(blocked_for_a_time), CHECK(queued_to_thread), CHECK(alternate_stack),
+		CHECK(mask_in_context), CHECK(blocked_for_a_time), CHECK(queued_to_thread), CHECK(alternate_stack), CHECK(two_end_a_wait),
 	};
 	return run_checks(checks, COUNT(checks), argc, argv);
 }
