@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use common::*;
@@ -65,6 +65,69 @@ fn a_file_reached_by_several_names_is_one_object() {
         }
     }
     fs::remove_dir_all(dir).expect("ours");
+}
+
+/// The loader knows a library by the link that it opened, /proc/self/maps by the file: users read both. Only the
+/// former was compared with names, and with globs of paths.
+#[test]
+fn an_object_is_meant_by_the_name_of_its_file_and_by_globs_of_each_path() {
+    let dir = scratch("versions").canonicalize().expect("our directory");
+    fs::copy(object(), dir.join("libplug.so.1.2")).expect("our directory");
+    symlink("libplug.so.1.2", dir.join("libplug.so.1")).expect("our directory");
+    let at = dir.display();
+    for loaded in [dir.join("libplug.so.1"), PathBuf::from("./libplug.so.1"), dir.join("libplug.so.1.2")] {
+        for named in [
+            "libplug.so.1.2".to_owned(),
+            "lib*.so.1.2".to_owned(),
+            format!("{at}/lib*.so.1.2"),
+            "./*.so.1.2".to_owned(),
+            format!("../{}/l*.so.1.2", dir.file_name().expect("a name").display()),
+        ] {
+            let places = FUNCTIONS.map(|f| format!("{named}:{f}"));
+            let launch = host(3, 5, &[&loaded]).cwd(&dir).count_all(places);
+            assert_account(&assert_same_as_native(&launch), &named, 3, 5);
+        }
+    }
+    let elsewhere = host(3, 5, &[&dir.join("libplug.so.1")]).cwd(&dir).count("./other/*:plugged_work");
+    assert_eq!(assert_same_as_native(&elsewhere).at("./other/*:plugged_work").hits, 0);
+    fs::remove_dir_all(dir).expect("ours");
+}
+
+/// `python3` is a link to python3.11, and /proc/self/exe names the latter.
+#[test]
+fn the_program_is_meant_by_the_link_it_was_executed_by() {
+    let program = Program::new("host.c").build();
+    let dir = scratch("executed");
+    let link = dir.join("called");
+    symlink(&program, &link).expect("our directory");
+    let script = dir.join("script");
+    fs::write(&script, format!("#!{} 1\n", link.display())).expect("our directory");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+    for path in [&link, &script] {
+        let launch = Launch::new(path).args([1, 0]).count_all(["called:main", "call*:main", "exe:main"]);
+        let outcome = assert_same_as_native(&launch);
+        for at in ["called:main", "call*:main", "exe:main"] {
+            assert_eq!(outcome.hits(at), 1, "{at}\n{outcome}");
+        }
+    }
+    fs::remove_dir_all(dir).expect("ours");
+}
+
+/// Where the library was there at the start, it was said; where it came later, only the summary had it. Of the
+/// libraries that a glob means another one may have the function.
+#[test]
+fn what_a_library_loaded_later_lacks_is_said_once() {
+    let launch = host(3, 1, &[&object()]).count_all([
+        "libplugged.so:plugged_wrk",
+        "libplugged.so:plugged_work",
+        "libplug*.so:nothing_*",
+    ]);
+    let outcome = launch.run();
+    assert_eq!(outcome.hits("libplugged.so:plugged_work"), 3, "{outcome}");
+    let lines: Vec<&str> = outcome.stderr.lines().filter(|line| line.contains("error: no-symbol")).collect();
+    assert_eq!(lines.len(), 1, "{outcome}");
+    assert!(lines[0].contains("probes.toml:") && lines[0].contains("'plugged_wrk'"), "{outcome}");
+    assert!(outcome.stderr.contains("at = '''libplugged.so:plugged_wrk'''"), "{outcome}");
 }
 
 #[test]

@@ -113,7 +113,8 @@ mod several {
         assert_prints_only(
             "h_errors.c",
             &[],
-            "no such symbol: -ENOENT\n\
+            "before the first call: -EINVAL -EINVAL -EINVAL -EINVAL\n\
+             no such symbol: -ENOENT\n\
              no such symbol in libc: -ENOENT\n\
              data: -EINVAL\n\
              inside an instruction: -EILSEQ\n\

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 
+use crate::probe::is_program;
 use crate::runtime::start::{Environment, Strictness, initialise};
 
 /// Called by the dynamic linker with the program's arguments; `environ` is not set yet. Without
@@ -36,14 +37,10 @@ fn strictness(value: &str) -> Strictness {
     let path = std::ffi::CString::new(value).unwrap_or_default();
     match value {
         "1" => Strictness::Strict,
-        path_of_one if path_of_one.starts_with('/') && is_this_program(&path) => Strictness::Strict,
+        path_of_one if path_of_one.starts_with('/') && is_program(&path) => Strictness::Strict,
         path_of_another if path_of_another.starts_with('/') => Strictness::Inherited,
         _ => Strictness::Lenient,
     }
-}
-
-fn is_this_program(path: &CStr) -> bool {
-    crate::sys::file_id(path).is_ok_and(|id| crate::sys::file_id(c"/proc/self/exe") == Ok(id))
 }
 
 /// The value of `name` (with its `=`), or nothing.

@@ -27,6 +27,7 @@ pub(super) fn guard(work: impl FnOnce() -> Result<(), Errno>) -> libc::c_int {
 pub(super) fn locked<R>(work: impl FnOnce(&mut Registry) -> R) -> Result<R, Errno> {
     lock::with(work).map_err(|busy| match busy {
         lock::Busy::HeldByCaller | lock::Busy::Timeout => -libc::EBUSY,
+        lock::Busy::NotStarted => -libc::EINVAL,
         lock::Busy::Unusable => -libc::ENOSYS,
         lock::Busy::Panicked => -libc::EFAULT,
     })

@@ -204,7 +204,7 @@ pub fn report_refusals(plan: &[Planned<'_>]) -> bool {
 
 /// A file that is, or may be, mapped into the program.
 struct Object {
-    /// As the loader will call it, which is what names are compared with.
+    /// As the loader will call it, and the program as it is executed.
     called: PathBuf,
     /// Without links.
     path: PathBuf,
@@ -218,8 +218,6 @@ impl Object {
     fn new(path: &Path, is_exe: bool) -> Self {
         let called = path.to_path_buf();
         let path = path.canonicalize().unwrap_or_else(|_| called.clone());
-        // The program is known by what /proc/self/exe points to.
-        let called = if is_exe { path.clone() } else { called };
         Self { called, path, is_exe, file: OnceCell::new(), predictor: RefCell::default() }
     }
 
@@ -230,7 +228,9 @@ impl Object {
 
     fn matches(&self, pattern: &ObjectPattern) -> bool {
         let same_file = |path: &str| Path::new(path).canonicalize().is_ok_and(|path| path == self.path);
+        let directory = std::env::current_dir().ok();
         pattern::object_matches(pattern, &self.called, self.is_exe, &same_file)
+            || pattern::other_path_matches(pattern, &self.path, directory.as_deref())
     }
 }
 

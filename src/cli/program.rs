@@ -17,7 +17,7 @@ pub struct Program {
     pub path: PathBuf,
     /// Its arguments, the name first.
     pub argv: Vec<OsString>,
-    /// The ELF file that runs: `path`, or the interpreter of a script.
+    /// The ELF file that runs: `path`, the interpreter of a script, or what the dynamic loader is told to run.
     pub image: PathBuf,
     /// The dynamic loader of `image` (PT_INTERP).
     pub loader: PathBuf,
@@ -84,7 +84,8 @@ fn follow(path: PathBuf, mut argv: Vec<OsString>, search: Option<&OsStr>) -> Res
                 return Ok(Program { path: start, argv, image, loader });
             }
             Image::Loader if is_glibc_loader(&image) => {
-                let loader = image.clone();
+                let loader = image;
+                let image = program_of_loader(&argv).unwrap_or_else(|| loader.clone());
                 return Ok(Program { path: start, argv, image, loader });
             }
             Image::Loader => return Err(unfit(&image, STATIC)),
@@ -109,6 +110,32 @@ fn follow(path: PathBuf, mut argv: Vec<OsString>, search: Option<&OsStr>) -> Res
         }
     }
     Err(unfit(&image, "is a script whose interpreters are scripts, too many of them"))
+}
+
+/// Options of the dynamic loader's that are followed by a word.
+const LOADER_OPTIONS: [&str; 7] = [
+    "--library-path",
+    "--glibc-hwcaps-prepend",
+    "--glibc-hwcaps-mask",
+    "--inhibit-rpath",
+    "--audit",
+    "--preload",
+    "--argv0",
+];
+
+/// The program that the loader is to run, `ld.so [OPTION]... PROGRAM`, where it is one that can be found without the
+/// loader's search path.
+fn program_of_loader(argv: &[OsString]) -> Option<PathBuf> {
+    let mut words = argv.iter().skip(1);
+    while let Some(word) = words.next() {
+        if LOADER_OPTIONS.iter().any(|option| word == option) {
+            words.next();
+        } else if !word.as_bytes().starts_with(b"--") {
+            let head = head_of(Path::new(word)).ok()?;
+            return matches!(inspect(&head), Image::Dynamic { .. }).then(|| PathBuf::from(word));
+        }
+    }
+    None
 }
 
 const STATIC: &str = "is statically linked: it has no dynamic loader that could load libuprobe.so";

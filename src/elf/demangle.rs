@@ -104,8 +104,8 @@ impl<'a> Demangler<'a> {
         }
     }
 
-    /// Whether `text` names it: with or without parameters, template arguments, return type; spaces
-    /// don't count.
+    /// Whether `text` names it: with or without parameters, the qualifiers behind them, template arguments, return
+    /// type, ABI tags; spaces don't count.
     pub(super) fn is_called(&self, text: &str) -> bool {
         let same = |form: &str| equal_without_spaces(form, text);
         let base = self.base();
@@ -115,9 +115,15 @@ impl<'a> Demangler<'a> {
                 return true;
             }
         }
+        let in_some_form = |full: String| {
+            let forms = |full: &str| {
+                let unqualified = without_qualifiers(full);
+                same(full) || same(unqualified) || same(without_parameters(unqualified))
+            };
+            forms(&full) || forms(&without_abi_tags(&full))
+        };
         matches!(self, Self::Cpp { .. })
-            && (self.full().is_some_and(|full| same(&full))
-                || self.with_return().is_some_and(|full| same(&full)))
+            && (self.full().is_some_and(in_some_form) || self.with_return().is_some_and(in_some_form))
     }
 }
 
@@ -136,6 +142,50 @@ fn without_abi_tag(name: &str) -> &str {
         Some(at) => without_abi_tag(&name[..at]),
         None => name,
     }
+}
+
+/// `A::f(int)` for `A::f(int) const &`.
+fn without_qualifiers(name: &str) -> &str {
+    match name.rfind(')') {
+        Some(at)
+            if name[at + 1..]
+                .split(' ')
+                .all(|word| matches!(word, "" | "const" | "volatile" | "&" | "&&")) =>
+        {
+            &name[..=at]
+        }
+        _ => name,
+    }
+}
+
+/// `f` for `f(int)`. The demangler's own way leaves out those of a lambda in the name as well:
+/// `f(int)::{lambda(char)#1}::operator()`.
+fn without_parameters(name: &str) -> &str {
+    let mut depth = 0usize;
+    for (at, byte) in name.bytes().enumerate().rev() {
+        match byte {
+            b')' => depth += 1,
+            b'(' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return &name[..at];
+                }
+            }
+            _ if depth == 0 => return name,
+            _ => {}
+        }
+    }
+    name
+}
+
+/// `f(int)` for `f[abi:cxx11](int)`, whose author wrote the former.
+fn without_abi_tags(name: &str) -> String {
+    let mut pieces = name.split("[abi:");
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        text.push_str(piece.split_once(']').map_or("", |(_, rest)| rest));
+    }
+    text
 }
 
 /// `f` for `f<int>`, `m::f` for `m::f::<u32>`.
@@ -185,5 +235,45 @@ impl Prefilter {
     /// Whether it is worth demangling `name`.
     pub(super) fn accepts(&self, name: &str) -> bool {
         is_mangled(name) && self.0.as_ref().is_none_or(|finder| finder.find(name.as_bytes()).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Demangler;
+
+    #[test]
+    fn what_a_function_may_be_called() {
+        let lambda = "_ZZ4mainENKUliE_clEi";
+        let tagged = "_Z2mkB5cxx11i";
+        let member = "_ZNK2ns1A1mEi";
+        let cast = "_ZNK2ns1AcvbEv";
+        let callback = "_Z3setPFviE";
+        for (name, text, expected) in [
+            (lambda, "main::{lambda(int)#1}::operator()(int) const", true),
+            (lambda, "main::{lambda(int)#1}::operator()(int)", true),
+            (lambda, "main::{lambda(int)#1}::operator()", true),
+            (lambda, "main::{lambda(char)#1}::operator()", false),
+            (lambda, "main::{lambda(int)#1}", false),
+            (tagged, "mk[abi:cxx11](int)", true),
+            (tagged, "mk[abi:cxx11]", true),
+            (tagged, "mk(int)", true),
+            (tagged, "mk", true),
+            (tagged, "mk(long)", false),
+            (member, "ns::A::m(int) const", true),
+            (member, "ns::A::m(int)const", true),
+            (member, "ns::A::m(int)", true),
+            (member, "ns::A::m", true),
+            (member, "ns::A::m(int) volatile", false),
+            (member, "ns::A", false),
+            (cast, "ns::A::operator bool() const", true),
+            (cast, "ns::A::operator bool", true),
+            (callback, "set(void (*)(int))", true),
+            (callback, "set", true),
+            (callback, "set(void (*)", false),
+        ] {
+            let demangler = Demangler::parse(name).expect("a mangled name");
+            assert_eq!(demangler.is_called(text), expected, "{name} by {text}");
+        }
     }
 }

@@ -254,6 +254,42 @@ pub fn object_matches(
     }
 }
 
+/// As [`object_matches`] for another path that leads to the object's file: the one without links, or the one by
+/// which the program was executed. A glob of a relative path begins in `directory`.
+#[must_use]
+pub fn other_path_matches(pattern: &ObjectPattern, path: &Path, directory: Option<&Path>) -> bool {
+    if object_matches(pattern, path, false, &|_| false) {
+        return true;
+    }
+    match (pattern, directory) {
+        (ObjectPattern::Glob(glob), Some(directory)) if is_relative(pattern) => {
+            is_below(glob, path, directory)
+        }
+        _ => false,
+    }
+}
+
+/// Whether it is a glob of paths that begin in the working directory.
+#[must_use]
+pub fn is_relative(pattern: &ObjectPattern) -> bool {
+    matches!(pattern, ObjectPattern::Glob(glob) if glob.contains('/') && !glob.starts_with('/'))
+}
+
+fn is_below(glob: &str, path: &Path, directory: &Path) -> bool {
+    let (mut glob, mut directory) = (glob, directory);
+    loop {
+        let up = glob.strip_prefix("../");
+        let Some(rest) = up.or_else(|| glob.strip_prefix("./")) else { break };
+        if up.is_some() {
+            let Some(parent) = directory.parent() else { return false };
+            directory = parent;
+        }
+        glob = rest;
+    }
+    let rest = path.strip_prefix(directory).ok().and_then(Path::to_str);
+    rest.is_some_and(|rest| Glob::new(glob).is_match(rest))
+}
+
 /// As [`object_matches`] for a name by which the object is also known: its soname, or the link it
 /// was opened by.
 #[must_use]
@@ -269,7 +305,7 @@ pub fn name_matches(pattern: &ObjectPattern, name: &str) -> bool {
 mod tests {
     use std::path::Path;
 
-    use super::{Glob, SymbolMatcher, is_cold, name_matches, object_matches};
+    use super::{Glob, SymbolMatcher, is_cold, name_matches, object_matches, other_path_matches};
     use crate::place::ObjectPattern;
 
     #[test]
@@ -392,6 +428,22 @@ mod tests {
         ] {
             assert_eq!(object_matches(&pattern, libc, false, &linked), expected, "{pattern:?}");
         }
+        let directory = Path::new("/usr/lib");
+        for (pattern, expected) in [
+            (glob("./x86*/libc.*"), true),
+            (glob("././x86*/libc.*"), true),
+            (glob("../lib/x86*/libc.*"), true),
+            (glob("../../../../usr/*"), false),
+            (glob("x86_64-linux-gnu/l*"), true),
+            (glob("./libc*"), false),
+            (glob("/x86*/libc.*"), false),
+            (glob("libc*"), true),
+            (name("libc.so.6"), true),
+            (ObjectPattern::Exe, false),
+        ] {
+            assert_eq!(other_path_matches(&pattern, libc, Some(directory)), expected, "{pattern:?}");
+        }
+        assert!(!other_path_matches(&glob("./x86*/libc.*"), libc, None));
         assert!(object_matches(&ObjectPattern::Exe, libc, true, &linked));
         assert!(name_matches(&name("libc.so.6"), "libc.so.6"));
         assert!(name_matches(&glob("libc*"), "libc.so.6"));

@@ -1,5 +1,20 @@
 //! Blocks of instructions that several routines of this directory have in common.
 
+/// What unwinders are told at the start of a routine that detours call: its caller is the probed place itself, with its
+/// own rsp; the detour is not code that they know. [rsp] = back; the Detour is at back - 19, and leads to the place's
+/// address.
+macro_rules! begin_detour {
+    () => {
+        concat!(
+            ".cfi_startproc\n",
+            ".cfi_signal_frame\n",
+            ".cfi_def_cfa rsp, 136\n",
+            // rip = **(*(*(CFA - 136) - 19))
+            ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06\n",
+        )
+    };
+}
+
 /// The general registers, as [`Regs`](crate::regs::Regs) has them, below rip and rsp. Told to unwinders.
 macro_rules! push_registers {
     () => {
@@ -142,5 +157,6 @@ macro_rules! restore_flags {
 }
 
 pub(super) use {
-    pop_registers, pop_scratch, push_registers, push_scratch, restore_flags, restore_xmm, save_xmm,
+    begin_detour, pop_registers, pop_scratch, push_registers, push_scratch, restore_flags, restore_xmm,
+    save_xmm,
 };

@@ -31,7 +31,7 @@ use std::arch::global_asm;
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
-use crate::hit::blocks::{pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
+use crate::hit::blocks::{begin_detour, pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
 use crate::hit::compiled::{Action, Compiled, Then};
 use crate::hit::consumer::{Consumer, Flow};
 use crate::hit::direct::uprobe_detour_direct;
@@ -297,14 +297,9 @@ global_asm!(
     ".globl uprobe_detour_common",
     ".hidden uprobe_detour_common",
     ".type uprobe_detour_common,@function",
-    // For unwinders the caller is the probed place itself, with its own rsp: the detour is not code that
-    // they know. [rsp] = back; the Detour is at back - 19, and leads to the place's address.
+    // [rsp] = back.
     "uprobe_detour_common:",
-    ".cfi_startproc",
-    ".cfi_signal_frame",
-    ".cfi_def_cfa rsp, 136",
-    // rip = **(*(*(CFA - 136) - 19))
-    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
+    begin_detour!(),
     "pushfq",
     ".cfi_adjust_cfa_offset 8",
     "lea rsp, [rsp - 16]", // Regs::rip, Regs::rsp

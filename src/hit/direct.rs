@@ -28,7 +28,7 @@ use std::mem::offset_of;
 
 use crate::hit::alone;
 use crate::hit::barrier::FENCED;
-use crate::hit::blocks::{pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
+use crate::hit::blocks::{begin_detour, pop_registers, push_registers, restore_flags, restore_xmm, save_xmm};
 use crate::hit::c_structs::CUprobe;
 use crate::hit::clock::ERRNO_OFFSET;
 use crate::hit::consumer::Consumer;
@@ -53,12 +53,9 @@ global_asm!(
     ".globl uprobe_detour_direct",
     ".hidden uprobe_detour_direct",
     ".type uprobe_detour_direct,@function",
-    // [rsp] = back. For unwinders as uprobe_detour_common.
+    // [rsp] = back.
     "uprobe_detour_direct:",
-    ".cfi_startproc",
-    ".cfi_signal_frame",
-    ".cfi_def_cfa rsp, 136",
-    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
+    begin_detour!(),
     "lea rsp, [rsp - 24]", // Regs::rip, Regs::rsp, Regs::rflags
     ".cfi_adjust_cfa_offset 24",
     // Neither pushes nor lea touch the flags.

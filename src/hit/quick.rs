@@ -15,7 +15,7 @@ use std::arch::global_asm;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering::*;
 
-use crate::hit::blocks::{pop_scratch, push_scratch};
+use crate::hit::blocks::{begin_detour, pop_scratch, push_scratch};
 use crate::hit::consumer::{Consumer, Role, Side};
 use crate::hit::detour::QuickDetour;
 use crate::hit::point::ProbePoint;
@@ -105,12 +105,9 @@ global_asm!(
     ".globl uprobe_detour_quick",
     ".hidden uprobe_detour_quick",
     ".type uprobe_detour_quick,@function",
-    // [rsp] = back; X, the slot, is 136 higher. For unwinders as uprobe_detour_common.
+    // [rsp] = back; X, the slot, is 136 higher.
     "uprobe_detour_quick:",
-    ".cfi_startproc",
-    ".cfi_signal_frame",
-    ".cfi_def_cfa rsp, 136",
-    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
+    begin_detour!(),
     push_scratch!(),
     ".cfi_remember_state",
     "mov rdi, [rsp + 56]",

@@ -10,7 +10,7 @@ use std::arch::global_asm;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
-use crate::hit::blocks::{pop_scratch, push_scratch};
+use crate::hit::blocks::{begin_detour, pop_scratch, push_scratch};
 use crate::hit::consumer::{Consumer, More};
 use crate::hit::detour::QuickDetour;
 use crate::hit::point::ProbePoint;
@@ -125,12 +125,9 @@ global_asm!(
     ".globl uprobe_detour_log",
     ".hidden uprobe_detour_log",
     ".type uprobe_detour_log,@function",
-    // [rsp] = back. For unwinders as uprobe_detour_common.
+    // [rsp] = back.
     "uprobe_detour_log:",
-    ".cfi_startproc",
-    ".cfi_signal_frame",
-    ".cfi_def_cfa rsp, 136",
-    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
+    begin_detour!(),
     push_scratch!(),
     ".cfi_remember_state",
     "mov rdi, [rsp + 56]",

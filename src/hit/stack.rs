@@ -48,6 +48,13 @@ pub fn each_caller(regs: &Regs, visit: impl FnMut(Caller) -> bool) {
     unwind::each(regs, &Process, visit);
 }
 
+/// Whether the function at the return address `ra` must find its stack where it left it when an exception comes through
+/// (see [`unwind::catches_by_address`]). Signal-safe.
+#[must_use]
+pub fn catches_by_address(ra: u64) -> bool {
+    unwind::catches_by_address(ra, &Process)
+}
+
 /// The registers that tell where the calling function's caller is.
 #[inline(always)]
 #[must_use]

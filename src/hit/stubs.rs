@@ -26,6 +26,10 @@
 //! and the frame that catches for one and aborts); the address inside the stub is read from the stack
 //! and not from the pc register (LLVM libunwind 13 has none), the table's entry is found by a
 //! link-time distance and not by reading code (which a core file lacks).
+//!
+//! A personality routine that asks for its frame's CFA gets that one, off by one. Those of C++, Rust, C and Ada go by the
+//! address of the call and the table for it. LuaJIT's has no table, and goes by the CFA: what its interpreter calls is
+//! not followed.
 
 use std::arch::global_asm;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
@@ -263,8 +267,8 @@ pub fn real_return(pc: u64) -> Option<u64> {
 }
 
 /// The stub for a return to `ra` of a function that goes on at `target` (0: not entered through the
-/// stub). Made where there is none yet, provided `ra` is code. `None`: it isn't, or all stubs are
-/// taken. Signal-safe; lock-free.
+/// stub). Made where there is none yet, provided `ra` is code that takes one for its callee. `None`: it isn't, or all
+/// stubs are taken. Signal-safe; lock-free.
 #[must_use]
 pub fn find(ra: u64, target: u64) -> Option<u32> {
     let mask = CELLS.len() - 1;
@@ -294,7 +298,7 @@ pub fn find(ra: u64, target: u64) -> Option<u32> {
 }
 
 fn make(ra: u64, target: u64) -> Option<u32> {
-    if !is_code(ra) {
+    if !is_code(ra) || super::stack::catches_by_address(ra) {
         return None;
     }
     // Not fetch_add: a counter that ran on would wrap one day.

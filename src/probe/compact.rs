@@ -20,6 +20,9 @@ impl Registry {
             return;
         }
         let new_instance = numbers(&self.instances);
+        let new_request = numbers(&self.requests);
+        self.reported =
+            self.reported.iter().filter_map(|old| new_request[*old]).map(|new| new as usize).collect();
         self.requests.retain(Option::is_some);
         self.instances.retain(Option::is_some);
         let instance = |old: u32| new_instance.get(old as usize).copied().flatten();

@@ -44,7 +44,9 @@ static REGISTRY: Cell = Cell(UnsafeCell::new(None));
 pub enum Busy {
     /// This very thread holds it.
     HeldByCaller,
-    /// The engine was never started, or a fork happened in the middle of a change.
+    /// The engine was never started: nothing is registered.
+    NotStarted,
+    /// A fork happened in the middle of a change.
     Unusable,
     /// Another thread held it for too long.
     Timeout,
@@ -179,7 +181,7 @@ fn with_patience<R>(rounds: u32, work: impl FnOnce(&mut Registry) -> R) -> Resul
         // SAFETY: the lock is held.
         let registry = unsafe { (*REGISTRY.0.get()).as_mut() };
         let result = match registry {
-            None => Err(Busy::Unusable),
+            None => Err(Busy::NotStarted),
             Some(registry) => on_service_stack(|| work(registry)).ok_or(Busy::Panicked),
         };
         CHANGING.store(false, Release);

@@ -28,7 +28,7 @@ mod shared;
 
 pub use api::{ApiProbe, is_entry, not_entry, return_denied};
 pub use instance::{Asked, Instance, Maker, State};
-pub use modules::{MappedFiles, Module, RDebug, linker, list_modules};
+pub use modules::{MappedFiles, Module, RDebug, is_program, linker, list_modules};
 pub use registry::Registry;
 pub use request::Request;
 pub use retire::wait_until_idle;

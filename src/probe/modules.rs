@@ -1,5 +1,6 @@
 //! The objects loaded now, and reading their files without libc.
 
+use std::cell::OnceCell;
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use findshlibs::{Segment, SharedLibrary, TargetSharedLibrary};
 
 use crate::addr::{LinkAddr, LoadBias, RuntimeAddr};
+use crate::code::read_maps;
 use crate::elf::{ElfFile, FileBytes, FileId, FileSource};
 use crate::hit::memory::SafeMemory;
 use crate::regs::Memory;
@@ -16,7 +18,7 @@ use crate::sys;
 /// A loaded object.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Module {
-    /// Its path as the loader knows it; the program's own is what /proc/self/exe points to.
+    /// Its path as the loader knows it; the program's own is what /proc/self/exe points to, unless that is the loader.
     pub path: PathBuf,
     /// Its file; two paths with one id are one object.
     pub id: FileId,
@@ -30,7 +32,21 @@ pub struct Module {
     pub is_exe: bool,
     /// libuprobe itself.
     pub is_own: bool,
+    /// See [`Module::other_paths`].
+    pub names: Names,
 }
+
+/// Other paths of a module, once somebody has asked for them. They say nothing new about which module it is.
+#[derive(Clone, Debug, Default)]
+pub struct Names(OnceCell<Vec<PathBuf>>);
+
+impl PartialEq for Names {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Names {}
 
 impl Module {
     /// Whether the object's memory contains `at`.
@@ -38,6 +54,43 @@ impl Module {
     pub fn contains(&self, at: RuntimeAddr) -> bool {
         (self.low..self.high).contains(&at.0)
     }
+
+    /// What else leads to the file: the path without links (`libz.so.1.2.13`, where the loader opened
+    /// `libz.so.1`), and of the program the one it was executed by (`python3`, which is `python3.11`).
+    #[must_use]
+    pub fn other_paths(&self) -> &[PathBuf] {
+        self.names.0.get_or_init(|| {
+            let found = if self.is_exe {
+                executed_paths()
+            } else {
+                path_without_links(&self.path).into_iter().collect()
+            };
+            let leads_here = |path: &PathBuf| {
+                *path != self.path
+                    && id_of(path).is_some_and(|id| (id.dev, id.ino) == (self.id.dev, self.id.ino))
+            };
+            found.into_iter().filter(leads_here).collect()
+        })
+    }
+}
+
+/// The path that the kernel knows the file by.
+fn path_without_links(path: &Path) -> Option<PathBuf> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let file = sys::Fd::open(&path, libc::O_PATH, 0).ok()?;
+    let link = CString::new(format!("/proc/self/fd/{}", file.raw())).ok()?;
+    let mut buffer = [0_u8; 4096];
+    let bytes = sys::readlink(&link, &mut buffer).ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+/// The paths the program may have been executed by; its own, or an interpreter's, which only its first argument
+/// names.
+fn executed_paths() -> Vec<PathBuf> {
+    let arguments = sys::read_whole(c"/proc/self/cmdline").unwrap_or_default();
+    let first = arguments.split(|byte| *byte == 0).next().filter(|name| name.contains(&b'/'));
+    let first = first.map(|name| PathBuf::from(OsStr::from_bytes(name)));
+    first.into_iter().chain([executed_path()]).collect()
 }
 
 /// Files by raw system calls, mapped. A file that can't be opened by its name any more (replaced,
@@ -60,7 +113,38 @@ impl FileSource for MappedFiles {
 /// The kernel's link to the program's file: right even after it was renamed or replaced.
 const EXE_LINK: &CStr = c"/proc/self/exe";
 
+/// Whether it was the dynamic linker that was executed, with the program's name among its arguments (`ld.so PROGRAM`):
+/// the kernel's link leads to the linker then, and no interpreter's address is known.
+fn is_run_by_linker() -> bool {
+    // SAFETY: reads the auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_BASE) == 0 }
+}
+
+/// The file that is mapped where the program's headers are (the linker writes their address over its own).
+fn mapped_program() -> Option<PathBuf> {
+    // SAFETY: reads the auxiliary vector.
+    let headers = unsafe { libc::getauxval(libc::AT_PHDR) };
+    let maps = read_maps()?;
+    let map = maps.into_iter().find(|map| (map.start..map.end).contains(&headers))?;
+    map.name.starts_with('/').then(|| PathBuf::from(map.name))
+}
+
+/// Whether `path` leads to the program's file.
+#[must_use]
+pub fn is_program(path: &CStr) -> bool {
+    id_of(Path::new(OsStr::from_bytes(path.to_bytes()))).is_some_and(|id| program_id() == Some(id))
+}
+
+fn program_id() -> Option<FileId> {
+    let link = Path::new(OsStr::from_bytes(EXE_LINK.to_bytes()));
+    let linked = if is_run_by_linker() { None } else { id_of(link) };
+    linked.or_else(|| id_of(&exe_path()))
+}
+
 fn exe_path() -> PathBuf {
+    if is_run_by_linker() {
+        return mapped_program().unwrap_or_else(executed_path);
+    }
     let mut buffer = [0_u8; 4096];
     sys::readlink(EXE_LINK, &mut buffer)
         .map_or_else(|_| executed_path(), |bytes| PathBuf::from(OsStr::from_bytes(bytes)))
@@ -114,11 +198,19 @@ pub fn list_modules(known: &[Rc<Module>]) -> Vec<Rc<Module>> {
             return;
         }
         let path = if is_exe { exe_path() } else { name.to_path_buf() };
-        let link = if is_exe { id_of(Path::new("/proc/self/exe")) } else { None };
-        let id = link.or_else(|| id_of(&path));
+        let id = if is_exe { program_id() } else { id_of(&path) };
         if let (Some(id), true) = (id, low < high) {
             let is_own = (low..high).contains(&own);
-            modules.push(Rc::new(Module { path, id, bias, low, high, is_exe, is_own }));
+            modules.push(Rc::new(Module {
+                path,
+                id,
+                bias,
+                low,
+                high,
+                is_exe,
+                is_own,
+                names: Names::default(),
+            }));
         }
     });
     let others = other_namespaces(&modules, known);
@@ -269,6 +361,7 @@ fn module_of(path: &Path, bias: u64) -> Option<Module> {
         high: bias.wrapping_add(high),
         is_exe: false,
         is_own: false,
+        names: Names::default(),
     })
 }
 

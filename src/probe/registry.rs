@@ -39,8 +39,13 @@ pub struct Registry {
     /// The paths of their files, by number.
     pub(super) paths: Vec<(FileId, Box<Path>)>,
     pub(super) files: Files,
+    /// Device and inode that the probes' paths lead to: asked of the kernel once each time that places are looked for,
+    /// not for each of ten thousand probes in each object.
+    pub(super) path_ids: FixedHashMap<String, Option<(u64, u64)>>,
     /// What was asked for; `None` where unregistered.
     pub requests: Vec<Option<Request>>,
+    /// Those of the config that were reported as mistakes; sorted.
+    pub reported: Vec<usize>,
     /// What was found; `None` where unregistered.
     pub instances: Vec<Option<Instance>>,
     pub(super) poker: Poker,
@@ -87,7 +92,9 @@ impl Registry {
         Self {
             modules,
             files: FixedHashMap::default(),
+            path_ids: FixedHashMap::default(),
             requests: Vec::new(),
+            reported: Vec::new(),
             instances: Vec::new(),
             keys: Vec::new(),
             paths: Vec::new(),
@@ -492,6 +499,8 @@ fn open_file(module: &Module) -> Result<ElfFile, Refusal> {
     let bad = |why: &str| Refusal::BadObject { path: module.path.display().to_string(), why: why.to_owned() };
     let link = std::path::Path::new("/proc/self/exe");
     let linked = if module.is_exe { crate::probe::MappedFiles.open(link) } else { None };
+    // Where the dynamic linker was executed, the link leads to it.
+    let linked = linked.filter(|bytes| bytes.id() == module.id);
     let bytes = linked.or_else(|| crate::probe::MappedFiles.open(&module.path));
     let bytes = bytes.ok_or_else(|| bad("can't be read"))?;
     let replaced = "the file is not the one that was loaded: it was replaced since";

@@ -1,6 +1,8 @@
 //! From requests to instances: which places each loaded object has for each request.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
 
@@ -21,6 +23,7 @@ use crate::sys::{self, FixedHashMap};
 impl Registry {
     /// Resolves every request in every object it was not resolved in yet.
     pub(super) fn resolve_from(&mut self, first: usize) {
+        self.path_ids.clear();
         for number in first..self.requests.len() {
             for index in 0..self.modules.len() {
                 self.resolve_in(number, index);
@@ -29,13 +32,27 @@ impl Registry {
         }
     }
 
-    /// Whether the object part of a place means `module`, by its path or by its soname.
+    /// Whether the object part of a place means `module`, by a path that leads to it or by its soname.
     fn is_meant(&mut self, pattern: &ObjectPattern, module: &Module) -> bool {
-        let same_file = |path: &str| {
-            let id = CString::new(path).ok().and_then(|path| sys::file_id(&path).ok());
-            id.is_some_and(|id| id.dev == module.id.dev && id.ino == module.id.ino)
-        };
+        if let ObjectPattern::Path(path) = pattern
+            && !self.path_ids.contains_key(path)
+        {
+            let id = CString::new(path.as_str()).ok().and_then(|path| sys::file_id(&path).ok());
+            self.path_ids.insert(path.clone(), id.map(|id| (id.dev, id.ino)));
+        }
+        let same_file = |path: &str| self.path_ids.get(path) == Some(&Some((module.id.dev, module.id.ino)));
         if elf::pattern::object_matches(pattern, &module.path, module.is_exe, &same_file) {
+            return true;
+        }
+        let mut buffer = [0_u8; 4096];
+        let directory = if elf::pattern::is_relative(pattern) {
+            sys::working_directory(&mut buffer).ok().map(|bytes| Path::new(OsStr::from_bytes(bytes)))
+        } else {
+            None
+        };
+        let matches = |path: &Path| elf::pattern::other_path_matches(pattern, path, directory);
+        let is_named = !matches!(pattern, ObjectPattern::Exe | ObjectPattern::Path(_));
+        if is_named && (matches(&module.path) || module.other_paths().iter().any(|path| matches(path))) {
             return true;
         }
         matches!(pattern, ObjectPattern::Name(_))

@@ -5,6 +5,7 @@ pub mod gates;
 pub mod messages;
 pub mod plugins;
 pub mod prepare;
+mod refusals;
 pub mod report;
 pub mod start;
 pub mod timebase;

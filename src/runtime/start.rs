@@ -11,17 +11,15 @@ use crate::config::{
     self, Action, Loaded, OutputConfig, OutputFormat, ProbeSpec, SummaryConfig, SummaryFormat,
 };
 use crate::elf::{ElfFile, FileBytes, FileId, NoFiles};
-use crate::error::Refusal;
 use crate::hit::{
     actions, asm, barrier, clock, consumer, gates as hit_gates, output, pending, process, restrict, ring,
     shadow, thread,
 };
-use crate::place::ObjectPattern;
-use crate::probe::{Asked, Maker, Registry, State, lock};
+use crate::probe::{Asked, Registry, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
-use crate::runtime::{gates, plugins, prepare, report, timebase, trace_file, watch};
-use crate::sys::{self, MemoryUsage, reserve};
+use crate::runtime::{gates, plugins, prepare, refusals, report, timebase, trace_file, watch};
+use crate::sys::{self, reserve};
 use crate::trace::file::DEFAULT_SIZE;
 
 /// EX_CONFIG of sysexits.h: a config that can't be used, under UPROBE_STRICT.
@@ -515,7 +513,7 @@ fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
         registry.register(requests);
         registry.release_files();
         reserve::provide(prepare::memory_for_report(registry));
-        report_refusals(registry, strictness, before)
+        refusals::report(registry, strictness, before)
     });
     match reported {
         Ok(any) => refused | any,
@@ -524,78 +522,4 @@ fn install(probes: Vec<ProbeSpec>, strictness: Strictness) -> bool {
             true
         }
     }
-}
-
-/// Whether the parent is traced, too: it has the library mapped.
-fn is_followed() -> bool {
-    let stat = sys::read_whole(c"/proc/self/stat").unwrap_or_default();
-    let text = String::from_utf8_lossy(&stat);
-    let parent =
-        text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<i32>().ok());
-    let path = parent.and_then(|pid| CString::new(format!("/proc/{pid}/maps")).ok());
-    let maps = path.and_then(|path| sys::read_whole(&path).ok()).unwrap_or_default();
-    memchr::memmem::find(&maps, b"/libuprobe.so").is_some()
-}
-
-fn report_refusals(registry: &Registry, strictness: Strictness, before: MemoryUsage) -> bool {
-    let mut any = false;
-    let mut armed = 0;
-    for request in registry.requests.iter().flatten() {
-        let Maker::Spec(spec) = &request.maker else { continue };
-        let spec = &spec.probe;
-        let mut complain = |refusal: &Refusal| {
-            if matches!(refusal, Refusal::NotYet { .. }) {
-                any = true;
-                return;
-            }
-            // In a program that another traced one started, "the program itself" may be anything.
-            let absent = matches!(refusal, Refusal::NoSymbol { .. })
-                && (strictness == Strictness::Inherited
-                    || (strictness == Strictness::Lenient
-                        && spec.place.object == ObjectPattern::Exe
-                        && is_followed()));
-            let pending = refusal.is_pending() || absent;
-            let (severity, level) = if pending {
-                (config::Severity::Warning, Level::Info)
-            } else {
-                (config::Severity::Error, Level::Error)
-            };
-            any |= !pending;
-            say(level, &spec.origin.diagnostic(severity, refusal.to_string(), None).to_string());
-        };
-        if let Some(refusal) = request.refusal().filter(|_| request.instances().is_empty()) {
-            complain(refusal);
-        }
-        // Of a pattern's many places a few are always refused; strictness is about what was named.
-        let is_pattern = request.instances().len() > 1;
-        for instance in request.instances().iter().filter_map(|i| registry.instances[*i as usize].as_ref()) {
-            armed += usize::from(instance.state() == State::Armed);
-            match instance.refusal.as_deref() {
-                Some(refusal) if is_pattern => {
-                    let text = format!(
-                        "{}: {refusal}",
-                        instance.consumer().function().map_or(instance.consumer().name, |(name, _)| name)
-                    );
-                    say(
-                        Level::Warn,
-                        &spec.origin.diagnostic(config::Severity::Warning, text, None).to_string(),
-                    );
-                }
-                Some(refusal) => complain(refusal),
-                None => {}
-            }
-        }
-    }
-    let now = sys::memory_usage();
-    let each = |now: usize, before: usize| now.saturating_sub(before) / armed.max(1);
-    say(
-        Level::Info,
-        &format!(
-            "{armed} places armed; {} bytes of memory and {} of address space each; {}",
-            each(now.resident, before.resident),
-            each(now.mapped, before.mapped),
-            registry.detour_usage()
-        ),
-    );
-    any
 }

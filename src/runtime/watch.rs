@@ -5,6 +5,7 @@ use crate::hit::consumer::Flow;
 use crate::hit::trap::Hit;
 use crate::probe::{Registry, linker, lock};
 use crate::runtime::messages::{Level, say};
+use crate::runtime::refusals;
 
 /// `r_state`: the list of objects is complete. (link.h)
 const RT_CONSISTENT: i32 = 0;
@@ -35,6 +36,7 @@ fn on_change(_hit: &mut Hit<'_>) -> Flow {
     report(lock::with(|registry| {
         let before = registry.detour_usage();
         registry.objects_mapped(on_relocated);
+        refusals::report_later(registry);
         let usage = registry.detour_usage();
         if usage != before {
             say(Level::Info, &format!("libraries were loaded; {usage}"));

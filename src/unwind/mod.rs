@@ -101,6 +101,18 @@ pub fn walk(regs: &Regs, world: &impl World, out: &mut [u64]) -> usize {
     count
 }
 
+/// Whether the function that a call returns to at `ra` may find by its stack's address what an exception is to do: it has
+/// a personality routine, which is given no table (`P` and no `L` in the augmentation). Signal-safe.
+#[must_use]
+pub fn catches_by_address(ra: u64, world: &impl World) -> bool {
+    let call = ra.wrapping_sub(1);
+    let augmentation = world.frame_header(call).and_then(|header| table::augmentation(header, call, world));
+    augmentation.is_some_and(|bytes| {
+        let mut letters = bytes.iter().take_while(|byte| **byte != 0);
+        letters.clone().any(|letter| *letter == b'P') && letters.all(|letter| *letter != b'L')
+    })
+}
+
 /// A frame that a walk comes to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Caller {

@@ -41,6 +41,18 @@ impl Description {
 
 /// Fills `found` with the description of the last function that begins at or before `pc`; it may end before it.
 pub(super) fn find(header: u64, pc: u64, memory: &impl Memory, found: &mut Description) -> Option<()> {
+    copy(fde_at(header, pc, memory)?, memory, found)
+}
+
+/// What the description that [`find`] finds has besides: the first bytes of its augmentation string.
+pub(super) fn augmentation(header: u64, pc: u64, memory: &impl Memory) -> Option<[u8; 8]> {
+    let cie = cie_of(fde_at(header, pc, memory)?, memory)?;
+    let mut found = [0; 8];
+    // Behind length, id and version.
+    (memory.read(cie.wrapping_add(9), &mut found) == found.len()).then_some(found)
+}
+
+fn fde_at(header: u64, pc: u64, memory: &impl Memory) -> Option<u64> {
     let mut head = [0; ENTRIES as usize];
     if memory.read(header, &mut head) != head.len() || head[..4] != HEADER {
         return None;
@@ -64,7 +76,13 @@ pub(super) fn find(header: u64, pc: u64, memory: &impl Memory, found: &mut Descr
             high = middle;
         }
     }
-    copy(last?, memory, found)
+    last
+}
+
+/// The second word of an FDE is the distance from itself back to its CIE.
+fn cie_of(fde: u64, memory: &impl Memory) -> Option<u64> {
+    let back = read_u32(fde.wrapping_add(4), memory)?;
+    Some(fde.wrapping_add(4).wrapping_sub(u64::from(back)))
 }
 
 fn read_u32(address: u64, memory: &impl Memory) -> Option<u32> {
@@ -80,9 +98,7 @@ fn entry_size(address: u64, most: usize, memory: &impl Memory) -> Option<usize> 
 }
 
 fn copy(fde: u64, memory: &impl Memory, found: &mut Description) -> Option<()> {
-    // The second word of an FDE is the distance from itself back to its CIE.
-    let back = read_u32(fde.wrapping_add(4), memory)?;
-    let cie = fde.wrapping_add(4).wrapping_sub(u64::from(back));
+    let cie = cie_of(fde, memory)?;
     let cie_size = entry_size(cie, LONGEST_CIE, memory)?;
     let fde_size = entry_size(fde, LONGEST_FDE, memory)?;
     found.len = cie_size + fde_size;

@@ -5,6 +5,8 @@ mod doctor;
 mod help;
 mod list;
 mod run;
+#[path = "../common/signals.rs"]
+mod signals;
 mod trace;
 
 use std::ffi::OsStr;
@@ -45,6 +47,7 @@ fn command(args: &[impl AsRef<OsStr>]) -> Command {
         command.env_remove(name);
     }
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    signals::by_default(&mut command);
     command
 }
 

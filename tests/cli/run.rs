@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use super::{Dir, command, uprobe};
+use super::{Dir, command, signals, uprobe};
 
 /// Good for any program.
 const PROBE: &str = "p libc.so.6:openat";
@@ -211,6 +211,26 @@ fn scripts_run_with_probes_in_their_interpreter() {
     }
 }
 
+/// `ld.so [OPTION]... PROGRAM`: the kernel's link to what runs leads to the linker. `exe` is the program all the same.
+#[test]
+fn the_linker_runs_a_program() {
+    let dir = Dir::new("run-linker");
+    let source =
+        "int work(int a) { return a + 1; }\nint main(int c, char **v) { return work(c) + (v == 0); }\n";
+    let program = dir.compile("linked", source, &[]).expect("compiles");
+    let probe = ["run", "--summary-format", "json", "-e", "p exe:work", "--"];
+    let linker = "/lib64/ld-linux-x86-64.so.2";
+    for words in
+        [&[linker, &program, "one"][..], &[linker, "--argv0", "x", "--inhibit-cache", &program, "one"]]
+    {
+        let ran = uprobe(&[&probe, words].concat()).expect(3);
+        assert!(ran.stderr.contains("\"hits\":1,"), "{}", ran.stderr);
+        let exe = std::fs::canonicalize(&program).expect("it was compiled");
+        assert!(ran.stderr.contains(&format!("\"exe\":\"{}\"", exe.display())), "{}", ran.stderr);
+    }
+    uprobe(&[&probe[..4], &["-e", "p exe:nothing", "--", linker, &program]].concat()).expect(78);
+}
+
 #[test]
 fn the_library_must_be_there() {
     let ran = command(&["run", "-e", PROBE, "--", "true"])
@@ -251,7 +271,9 @@ fn signals_to_uprobe_reach_the_program() {
 #[test]
 fn dispositions_and_mask_of_the_program_are_untouched() {
     let script = "grep -E '^(SigBlk|SigIgn|SigCgt)' /proc/self/status";
-    let bare = std::process::Command::new("sh").args(["-c", script]).output().expect("sh");
+    let mut bare = std::process::Command::new("sh");
+    signals::by_default(&mut bare);
+    let bare = bare.args(["-c", script]).output().expect("sh");
     let bare = String::from_utf8(bare.stdout).expect("UTF-8");
     let probed = sh(script).expect(0).stdout;
     let ignored =

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::build::scratch;
+use super::signals;
 
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -187,6 +188,7 @@ impl Launch {
     pub fn command(&self, dir: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args);
+        signals::by_default(&mut command);
         for name in ["LD_PRELOAD", "UPROBES", "UPROBE_LOG", "UPROBE_STRICT", "LD_LIBRARY_PATH"] {
             command.env_remove(name);
         }

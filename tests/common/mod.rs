@@ -9,6 +9,7 @@ mod build;
 mod calls;
 mod check;
 mod launch;
+mod signals;
 
 // Each of these is used by some of the binaries.
 #[allow(unused_imports)]

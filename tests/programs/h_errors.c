@@ -36,6 +36,11 @@ static void try(const char *what, struct uprobe probe)
 int main(void)
 {
 	NEED_LIBRARY();
+	struct uprobe never = PROBE(target);
+	printf("before the first call: %s", name(unregister_uprobe(&never)));
+	printf(" %s", name(enable_uprobe(&never)));
+	printf(" %s", name(disable_uprobe(&never)));
+	printf(" %s\n", name(uprobe_sync(&never)));
 	try("no such symbol", (struct uprobe){ .symbol_name = "no_such_function" });
 	try("no such symbol in libc", (struct uprobe){ .pathname = "libc.so.6", .symbol_name = "no_such_function" });
 	try("data", (struct uprobe){ .symbol_name = "variable" });

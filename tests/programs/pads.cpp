@@ -1,6 +1,7 @@
 // What happens while an exception is on its way, or on a stack or in a context of its own: pads SCENARIO.
 // Destructors and handlers that call, throw and catch; coroutines; exceptions out of signal handlers.
 #include "returns.h"
+#include <cstdlib>
 #include <cstring>
 #include <setjmp.h>
 #include <signal.h>
@@ -158,8 +159,21 @@ static void fault()
 // A timer's signals at any place, the unwinder's code included; their handler throws and catches.
 static volatile sig_atomic_t ticks;
 static void on_tick(int) { ticks = ticks + (recover(1) == 1 ? 1 : 1000000); }
+// What exceptions take is taken from the thread's own list from now on, and put back there, which a handler may do in
+// the middle of it. A block cut from the heap's top may not be interrupted by another: malloc is not signal-safe.
+static void stock()
+{
+	for (size_t size = 16; size <= 1024; size += 16) {
+		void *volatile blocks[7];
+		for (void *volatile &block : blocks)
+			block = malloc(size);
+		for (void *block : blocks)
+			free(block);
+	}
+}
 static void ticking()
 {
+	stock();
 	struct sigaction act = {};
 	act.sa_handler = on_tick;
 	act.sa_flags = SA_RESTART;
