@@ -112,63 +112,69 @@ pub unsafe extern "C" fn prepare(signal: i32, context: *mut SignalContext, view:
 unsafe fn enter(thread: &ThreadState, signal: i32, context: *mut SignalContext) -> u64 {
     // SAFETY: the caller's promise; nobody else touches the frame.
     let context = unsafe { &mut *context };
-    wait_anew(thread, context);
-    let is_stacked = asm::is_in_shim(context.regs.rip);
-    let is_complete = thread.complete_frame.swap(0, Relaxed) == std::ptr::from_ref(context) as u64;
-    if is_complete {
-        // Those above have left the mask of the wait.
-        return_to_us(context);
-        return thread.blocked.load(Relaxed) | context.mask;
-    }
-    if !is_stacked {
-        thread.reconcile(context.mask);
-    }
-    return_to_us(context);
-    let blocked = thread.blocked.load(Relaxed);
-    let waiting = thread.waiting_mask();
-    let in_force = match waiting {
-        // Several end one wait: its mask is that of all but the lowest, which goes on with the thread's own.
-        Some(waiting) if is_stacked => {
-            // SAFETY: the frame of a handler that is still to be called, as this one.
-            unsafe { complete_lowest(thread, context, blocked, waiting) };
-            context.mask |= waiting & PROTECTED_MASK;
-            context.mask
+    let added = actions::mask_during(&actions::believed(signal), signal);
+    if *return_address(context) == uprobe_handler_restorer as *const () as u64 {
+        // One that stood upon it has completed it; what its handler left is in force.
+        let in_force = thread.blocked.load(Relaxed) | context.mask;
+        if holds(signal) {
+            thread.set_mask(in_force | added);
         }
-        _ => {
-            context.mask |= blocked;
-            waiting.unwrap_or(context.mask)
-        }
+        return in_force;
+    }
+    // SAFETY: the frames of handlers that are still to be called.
+    let lowest = unsafe { complete_stack(thread, context) };
+    let is_stacked = !std::ptr::eq(lowest, context);
+    let in_force = match thread.waiting_mask() {
+        Some(waiting) if !is_stacked => waiting,
+        _ => context.mask,
     };
-    let during = in_force | actions::mask_during(&actions::believed(signal), signal);
     thread.end_wait();
-    thread.set_mask(during);
+    thread.set_mask(in_force | added);
     in_force
 }
 
-/// The lowest of several frames gets the mask that the thread had before it waited, while that is known.
+/// The kernel delivers several signals at once: their frames stand one upon the other, the handler of the uppermost
+/// runs first, and the masks in all of them are of this moment, whatever that one does to its own. Gives back the lowest.
 ///
 /// # Safety
-/// `context` is a frame that stands on another one.
-unsafe fn complete_lowest(thread: &ThreadState, context: &SignalContext, blocked: u64, waiting: u64) {
-    let mut lowest = std::ptr::from_ref(context).cast_mut();
-    // SAFETY: in the shim rdx is the interrupted handler's context.
+/// `context` is the uppermost frame, and nobody else touches them.
+unsafe fn complete_stack(thread: &ThreadState, context: &mut SignalContext) -> *const SignalContext {
+    let mut frames = 1;
+    let mut lowest = std::ptr::from_mut(context);
+    // SAFETY: in the shim rdx is the context of the handler that was to be called.
     while asm::is_in_shim(unsafe { (*lowest).regs.rip }) {
         // SAFETY: the same.
         lowest = unsafe { (*lowest).regs.rdx } as *mut SignalContext;
+        frames += 1;
     }
-    // SAFETY: nobody else touches it until its handler runs.
-    unsafe { (*lowest).mask |= blocked };
-    // Its handler may be called with none of the five blocked, and nothing is asked.
-    if waiting & PROTECTED_MASK != 0 {
-        thread.complete_frame.store(lowest as u64, Relaxed);
+    // SAFETY: the caller's promise.
+    wait_anew(thread, unsafe { &mut *lowest });
+    // SAFETY: the same.
+    thread.reconcile(unsafe { (*lowest).mask });
+    let blocked = thread.blocked.load(Relaxed);
+    // Where they end a wait, its mask was that of all but the lowest, which goes on with the thread's own.
+    let waiting = thread.waiting_mask().unwrap_or(blocked) & PROTECTED_MASK;
+    let mut at = std::ptr::from_mut(context);
+    for below in (0..frames).rev() {
+        // SAFETY: the caller's promise.
+        let frame = unsafe { &mut *at };
+        frame.mask |= if below == 0 { blocked } else { waiting };
+        return_to_us(frame);
+        at = frame.regs.rdx as *mut SignalContext;
     }
+    lowest
+}
+
+/// The kernel's `struct rt_sigframe`: the return address is the word below the context.
+fn return_address(context: &mut SignalContext) -> &mut u64 {
+    // SAFETY: as above, the frame being the borrowed one's.
+    unsafe { &mut *std::ptr::from_mut(context).cast::<u64>().sub(1) }
 }
 
 /// The handler returns to our restorer and not to the program's, which does the same but for masks. Only
 /// where there is something to do: the program sees it in a backtrace.
 fn return_to_us(context: &mut SignalContext) {
-    // SAFETY: the kernel's `struct rt_sigframe`: the return address is the word below the context.
-    let returns_to = unsafe { &mut *std::ptr::from_mut(context).cast::<u64>().sub(1) };
+    let returns_to = return_address(context);
     if is_plain_restorer(*returns_to) {
         *returns_to = uprobe_handler_restorer as *const () as u64;
     }

@@ -125,8 +125,6 @@ pub struct ThreadState {
     pub waiting: AtomicU64,
     /// Address of the frame that leads to that system call. It says so as long as the call has not been made.
     pub leads_to_wait: AtomicU64,
-    /// Address of a frame whose mask is complete: the handlers of those that stand upon it run first.
-    pub complete_frame: AtomicU64,
     /// Which of them it waits for in sigwait and its kin. Cleared by whoever sends it one.
     pub accepts: AtomicU64,
     /// A vfork child runs on this thread's TLS while its parent waits: what it does to our signals is
@@ -363,7 +361,6 @@ impl ThreadState {
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
         self.leads_to_wait.store(0, Relaxed);
-        self.complete_frame.store(0, Relaxed);
         self.accepts.store(0, Relaxed);
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);
@@ -571,7 +568,6 @@ impl ThreadState {
 
     /// A system call is about to wait with `mask` in force.
     pub fn begin_wait(&self, mask: u64) {
-        self.complete_frame.store(0, Relaxed);
         self.waiting.store(mask | WAITING, SeqCst);
     }
 

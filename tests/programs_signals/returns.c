@@ -146,10 +146,41 @@ static void check_two_end_a_wait(void)
 	}
 }
 
+/* Several are let through at once, outside a wait: what the upper ones' handlers leave in their frames is in force in the
+ * next one's, which goes on with what the thread had. */
+static int to_edit;
+static void show_and_edit(int signo, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	show(signo, info, context);
+	if (to_edit > 0)
+		sigaddset(&uc->uc_sigmask, to_edit);
+	else if (to_edit < 0)
+		sigdelset(&uc->uc_sigmask, -to_edit);
+}
+static void check_stacked(void)
+{
+	static const int edits[] = { 0, SIGFPE, SIGTRAP, -SIGBUS, SIGUSR2 };
+	for (int i = 0; i < COUNT(edits) * 2; i++) {
+		sigset_t own = i % 2 ? set_of(SIGBUS, SIGSEGV, 0) : none();
+		to_edit = edits[i / 2];
+		handle(SIGUSR1, show_and_edit, 0, none());
+		handle(SIGTERM, show_and_edit, SA_NODEFER, set_of(SIGALRM, 0, 0));
+		handle(SIGWINCH, show_and_edit, 0, i % 3 ? set_of(SIGHUP, 0, 0) : set_of(SIGILL, SIGHUP, 0));
+		block_only(full());
+		raise(SIGUSR1);
+		raise(SIGTERM);
+		raise(SIGWINCH);
+		block_only(own);
+		print_mask("after");
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct check checks[] = {
 		CHECK(mask_in_context), CHECK(blocked_for_a_time), CHECK(queued_to_thread), CHECK(alternate_stack), CHECK(two_end_a_wait),
+		CHECK(stacked),
 	};
 	return run_checks(checks, COUNT(checks), argc, argv);
 }
