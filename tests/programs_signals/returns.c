@@ -2,7 +2,10 @@
  * called. */
 #include "signals.h"
 #include <pthread.h>
+#include <setjmp.h>
 #include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 
 static volatile int works;
@@ -176,11 +179,38 @@ static void check_stacked(void)
 	}
 }
 
+/* A signal comes when libc's fork lets them in again, before it has called those who want to know that it is over (as
+ * that of SIGCHLD may, where the child is quick), and its handler leaves by longjmp: nothing of ours is held for ever. */
+static sigjmp_buf before_fork;
+static volatile sig_atomic_t forks;
+static void leave_fork(int signo, siginfo_t *info, void *context)
+{
+	(void)signo, (void)info, (void)context;
+	if (forks)
+		siglongjmp(before_fork, 1);
+}
+static void check_left_fork(void)
+{
+	handle(SIGALRM, leave_fork, 0, none());
+	for (volatile int i = 0; i < 12; i++) {
+		struct itimerval soon = { .it_value = { 0, 200 + 300 * i } };
+		if (sigsetjmp(before_fork, 1) == 0) {
+			forks = 1;
+			setitimer(ITIMER_REAL, &soon, NULL);
+			if (fork() == 0)
+				_exit(0);
+		}
+		forks = 0;
+		while (wait(NULL) > 0 || errno == EINTR) {}
+	}
+	print_mask("after");
+}
+
 int main(int argc, char **argv)
 {
 	static const struct check checks[] = {
 		CHECK(mask_in_context), CHECK(blocked_for_a_time), CHECK(queued_to_thread), CHECK(alternate_stack), CHECK(two_end_a_wait),
-		CHECK(stacked),
+		CHECK(stacked), CHECK(left_fork),
 	};
 	return run_checks(checks, COUNT(checks), argc, argv);
 }
