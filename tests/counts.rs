@@ -277,6 +277,15 @@ mod chosen_at_load_time {
             }
         }
     }
+
+    /// As glibc's __x86_cpu_features, which the loader asks for the sake of what the resolver does.
+    #[test]
+    fn an_ifunc_without_an_implementation_is_refused() {
+        let outcome = Launch::new(Program::new("ifunc.c").build()).count("exe:never").run();
+        let reason = outcome.at("never").reason.clone();
+        let expected = "denied: an IFUNC whose resolver chooses no function";
+        assert_eq!((outcome.end, reason.as_deref()), (End::Exit(0), Some(expected)), "{outcome}");
+    }
 }
 
 mod threads {

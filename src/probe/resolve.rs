@@ -215,6 +215,10 @@ impl Registry {
         // (gABI, STT_GNU_IFUNC); the loader called it the same way.
         let chosen =
             unsafe { std::mem::transmute::<usize, unsafe extern "C" fn() -> u64>(resolver.0 as usize)() };
+        if chosen == 0 {
+            // glibc's __x86_cpu_features: the loader is to call the resolver for what it does.
+            return Err(Refusal::Denied { why: "an IFUNC whose resolver chooses no function" });
+        }
         self.prepare_address(chosen.wrapping_add(offset))
     }
 

@@ -9,6 +9,8 @@ typedef int (*function)(int);
 /* Not decided by a constant, or the compiler drops the one that is never chosen. */
 __attribute__((unused)) static function resolve(void) { return __builtin_cpu_init(), __builtin_cpu_supports("sse2") ? implementation : other; }
 int chosen(int) __attribute__((ifunc("resolve")));
+__attribute__((unused)) static function choose_nothing(void) { return NULL; }
+int never(int) __attribute__((ifunc("choose_nothing")));
 
 static size_t (*volatile length)(const char *) = strlen;
 static void *(*volatile copy)(void *, const void *, size_t) = memcpy;
