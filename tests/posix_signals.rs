@@ -26,6 +26,7 @@ fn assert_unnoticed(launch: &Launch) {
     for method in ["auto", "int3"] {
         let probed = everything(launch, method).run();
         assert_same_output(&probed, &native);
+        assert!(!probed.stderr.contains("no report"), "one is lost\n{probed}");
         assert!(hits_of_each(&probed).iter().sum::<u64>() > 0, "nothing was probed\n{probed}");
     }
 }
@@ -59,7 +60,8 @@ macro_rules! checks {
 }
 
 checks!(masks: seen, edited, let_through, blocked_inside, held_by_sa_mask, left, contexts, context_of_handler, old, threads, opened_by_number);
-checks!(waits: let_through, masks_of_others, taken, from_outside, flood, trapping_beside);
+checks!(waits: let_through, masks_of_others, taken, from_outside, flood, trapping_beside, at_once);
+checks!(returns: mask_in_context, blocked_for_a_time, queued_to_thread, alternate_stack, two_end_a_wait, stacked, left_fork);
 checks!(inherits: nothing, blocked, ignored, handled, pending, inside_libc);
 checks!(
     odd: stepping, stepping_by_context, own_breakpoints, barriers, stack_by_hand, stacks_in_arrays,

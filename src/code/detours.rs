@@ -171,22 +171,22 @@ impl DetourSpace {
     }
 
     /// The same, or a new one of these words, for a detour of `window`. `None`: no room in reach.
-    pub fn table(&mut self, window: &Window, at: u64, words: &[u64; 4]) -> Option<u64> {
+    pub fn table(&mut self, window: &Window, at: u64, words: &[u64]) -> Option<u64> {
         if let Some(table) = self.table_of(at) {
             return Some(table);
         }
         // With room to align it.
-        const TAKEN: u64 = LEAST + 8;
-        let is_near = |(start, end): &(u64, u64)| start.abs_diff(at) < REACH && end - start >= TAKEN;
+        let taken = (8 * words.len() as u64 + 8).max(LEAST);
+        let is_near = |(start, end): &(u64, u64)| start.abs_diff(at) < REACH && end - start >= taken;
         let free = self.free.useful().iter().find(is_near).map(|(start, _)| start);
         let start = match free {
             Some(start) => {
-                self.free.remove(start, start + TAKEN);
-                self.usage.used += TAKEN;
+                self.free.remove(start, start + taken);
+                self.usage.used += taken;
                 start
             }
             None => {
-                let placed = self.take(window, 0, TAKEN as usize)?;
+                let placed = self.take(window, 0, taken as usize)?;
                 self.usage.detours -= 1;
                 Some(placed.at).filter(|placed| placed.abs_diff(at) < REACH)?
             }

@@ -54,6 +54,9 @@ pub struct ElfFile {
     walked: OnceLock<Walked>,
 }
 
+/// mov rax, 15; syscall: what libc's return from a signal is.
+pub const SIGNAL_RETURN: [u8; 9] = [0x48, 0xC7, 0xC0, 15, 0, 0, 0, 0x0F, 0x05];
+
 impl ElfFile {
     /// Reads the headers of the file at `path` (canonical, it is where the debug file is looked for).
     ///
@@ -316,6 +319,9 @@ impl ElfFile {
             && start >= segment.link.0
         {
             let end = LinkAddr(end.min(segment.file_end()));
+            // That of a return from a signal, to which nobody calls, begins a byte before it: unwinders look there.
+            let is_early = self.bytes_at(LinkAddr(start + 1), SIGNAL_RETURN.len()) == SIGNAL_RETURN;
+            let start = if is_early && at.0 > start { start + 1 } else { start };
             return Some(Bounds { start: LinkAddr(start), end, from: BoundsFrom::Fde });
         }
         Some(self.bounds_between(at, &segment, before.map(|(_, end)| end), next_frame))

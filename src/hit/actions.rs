@@ -401,6 +401,8 @@ pub unsafe fn deliver(signal: i32, info: *mut SignalInfo, context: *mut SignalCo
         return true;
     }
     // SAFETY: the caller's promise.
+    unsafe { (*info).show() };
+    // SAFETY: the caller's promise.
     let action = match unsafe { fate(signal, info, context) } {
         Fate::Ignored => return true,
         Fate::Dying => return false,

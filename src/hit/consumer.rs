@@ -85,6 +85,8 @@ pub enum Mark {
     WantsPost = 1 << 4,
     /// What is behind is a label: see [`Consumer::label`].
     HasLabel = 1 << 5,
+    /// The engine's own [`masks::on_restorer`](super::masks::on_restorer), which a jump may lead to.
+    AtRestorer = 1 << 6,
 }
 
 impl EventRole {

@@ -37,6 +37,7 @@ use crate::hit::consumer::{Consumer, Flow};
 use crate::hit::direct::uprobe_detour_direct;
 use crate::hit::emit::StackState;
 use crate::hit::frame::SignalContext;
+use crate::hit::masks::uprobe_detour_restorer;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, ProbePoint};
 use crate::hit::quick::{Quick, uprobe_detour_quick};
@@ -100,6 +101,9 @@ pub struct Detour {
     pub original: [u8; JUMP_LEN],
 }
 
+/// How many words there are to call.
+pub const TABLE_WORDS: usize = 5;
+
 /// What a detour calls: by the word of this number in a table near it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -112,14 +116,22 @@ pub enum Calls {
     Quick,
     /// [`super::quick_log`].
     Log,
+    /// What looks at a frame that is about to be restored ([`super::masks`]).
+    Restorer,
 }
 
 impl Calls {
     /// Such a table.
     #[must_use]
-    pub fn table() -> [u64; 4] {
-        [uprobe_detour_common, uprobe_detour_direct, uprobe_detour_quick, uprobe_detour_log]
-            .map(|code| code as *const () as u64)
+    pub fn table() -> [u64; TABLE_WORDS] {
+        [
+            uprobe_detour_common,
+            uprobe_detour_direct,
+            uprobe_detour_quick,
+            uprobe_detour_log,
+            uprobe_detour_restorer,
+        ]
+        .map(|code| code as *const () as u64)
     }
 
     /// The word in the table at `table`.

@@ -48,7 +48,8 @@ pub struct SignalInfo {
     pub errno: i32,
     /// si_code.
     pub code: i32,
-    pad: i32,
+    /// Nothing in the kernel's; not 0: see [`SignalInfo::is_for_thread`].
+    for_thread: i32,
     /// si_addr for faults; si_pid and si_uid for kill.
     pub address: u64,
     rest: [u64; 13],
@@ -65,7 +66,7 @@ impl SignalInfo {
     /// All zero.
     #[must_use]
     pub const fn new() -> Self {
-        Self { signal: 0, errno: 0, code: 0, pad: 0, address: 0, rest: [0; 13] }
+        Self { signal: 0, errno: 0, code: 0, for_thread: 0, address: 0, rest: [0; 13] }
     }
 
     /// Whether the processor raised it at this very instruction, and not somebody's kill.
@@ -77,6 +78,8 @@ impl SignalInfo {
 
 /// In si_errno, which no sender of a signal uses: si_code is not what it says (see [`SignalInfo::disguise`]).
 const DISGUISED: i32 = 0x7570_0000;
+/// The same of one that was sent to a thread with the code of sigqueue(): alone that says nothing.
+const DISGUISED_FOR_THREAD: i32 = 0x7571_0000;
 const ORIGINAL_CODE: i32 = 0xFFFF;
 
 impl SignalInfo {
@@ -87,10 +90,29 @@ impl SignalInfo {
         self.code = libc::SI_QUEUE;
     }
 
+    /// The same of one that is for the thread that gets it, whatever its code says.
+    pub fn disguise_for_thread(&mut self) {
+        self.errno = DISGUISED_FOR_THREAD | (self.code & ORIGINAL_CODE);
+        self.code = libc::SI_QUEUE;
+    }
+
+    /// Whether it was sent to this thread, as far as that is known, and not to the process.
+    #[must_use]
+    pub const fn is_for_thread(&self) -> bool {
+        self.code == libc::SI_TKILL || self.for_thread != 0
+    }
+
+    /// As the program may see it.
+    pub fn show(&mut self) {
+        self.for_thread = 0;
+    }
+
     /// Undoes [`SignalInfo::disguise`], where it was done. Whether it was.
     pub fn restore(&mut self) -> bool {
-        let disguised = self.code == libc::SI_QUEUE && self.errno & !ORIGINAL_CODE == DISGUISED;
+        let mark = self.errno & !ORIGINAL_CODE;
+        let disguised = self.code == libc::SI_QUEUE && matches!(mark, DISGUISED | DISGUISED_FOR_THREAD);
         if disguised {
+            self.for_thread = i32::from(mark == DISGUISED_FOR_THREAD);
             self.code = i32::from((self.errno & ORIGINAL_CODE) as i16);
             self.errno = 0;
         }

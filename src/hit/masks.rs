@@ -12,17 +12,21 @@
 //!   goes on ◄───────────── rt_sigreturn ◄──── restorer: leave_handler() ◄───┘
 //! ```
 //!
-//! Where none of the five is blocked, which is nearly always, neither of the two is called.
+//! Where none of the five is blocked, which is nearly always, neither of the two is called. A handler that was called
+//! then may block some all the same, in `uc_sigmask` or for its own time: so libc's restorer, which it returns to, has a
+//! jump of ours, which looks at both and goes to our restorer where it must.
 
 use std::arch::global_asm;
 use std::sync::atomic::{AtomicU8, Ordering::*};
 
 use crate::hit::actions::{self, SIGNALS};
+use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
 use crate::hit::point::{self, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot, View};
 use crate::hit::thread::{self, PROTECTED_MASK, ThreadState};
+use crate::hit::trap::Hit;
 use crate::hit::{asm, dispatch, pending, process};
 use crate::insn::{MAX_INSN_LEN, SlotPc};
 use crate::regs::Memory;
@@ -108,24 +112,69 @@ pub unsafe extern "C" fn prepare(signal: i32, context: *mut SignalContext, view:
 unsafe fn enter(thread: &ThreadState, signal: i32, context: *mut SignalContext) -> u64 {
     // SAFETY: the caller's promise; nobody else touches the frame.
     let context = unsafe { &mut *context };
-    wait_anew(thread, context);
-    if !asm::is_in_shim(context.regs.rip) {
-        thread.reconcile(context.mask);
+    let added = actions::mask_during(&actions::believed(signal), signal);
+    if *return_address(context) == uprobe_handler_restorer as *const () as u64 {
+        // One that stood upon it has completed it; what its handler left is in force.
+        let in_force = thread.blocked.load(Relaxed) | context.mask;
+        if holds(signal) {
+            thread.set_mask(in_force | added);
+        }
+        return in_force;
     }
-    return_to_us(context);
-    context.mask |= thread.blocked.load(Relaxed);
-    let in_force = thread.waiting_mask().unwrap_or(context.mask);
-    let during = in_force | actions::mask_during(&actions::believed(signal), signal);
+    // SAFETY: the frames of handlers that are still to be called.
+    let lowest = unsafe { complete_stack(thread, context) };
+    let is_stacked = !std::ptr::eq(lowest, context);
+    let in_force = match thread.waiting_mask() {
+        Some(waiting) if !is_stacked => waiting,
+        _ => context.mask,
+    };
     thread.end_wait();
-    thread.set_mask(during);
+    thread.set_mask(in_force | added);
     in_force
+}
+
+/// The kernel delivers several signals at once: their frames stand one upon the other, the handler of the uppermost
+/// runs first, and the masks in all of them are of this moment, whatever that one does to its own. Gives back the lowest.
+///
+/// # Safety
+/// `context` is the uppermost frame, and nobody else touches them.
+unsafe fn complete_stack(thread: &ThreadState, context: &mut SignalContext) -> *const SignalContext {
+    let mut frames = 1;
+    let mut lowest = std::ptr::from_mut(context);
+    // SAFETY: in the shim rdx is the context of the handler that was to be called.
+    while asm::is_in_shim(unsafe { (*lowest).regs.rip }) {
+        // SAFETY: the same.
+        lowest = unsafe { (*lowest).regs.rdx } as *mut SignalContext;
+        frames += 1;
+    }
+    // SAFETY: the caller's promise.
+    wait_anew(thread, unsafe { &mut *lowest });
+    // SAFETY: the same.
+    thread.reconcile(unsafe { (*lowest).mask });
+    let blocked = thread.blocked.load(Relaxed);
+    // Where they end a wait, its mask was that of all but the lowest, which goes on with the thread's own.
+    let waiting = thread.waiting_mask().unwrap_or(blocked) & PROTECTED_MASK;
+    let mut at = std::ptr::from_mut(context);
+    for below in (0..frames).rev() {
+        // SAFETY: the caller's promise.
+        let frame = unsafe { &mut *at };
+        frame.mask |= if below == 0 { blocked } else { waiting };
+        return_to_us(frame);
+        at = frame.regs.rdx as *mut SignalContext;
+    }
+    lowest
+}
+
+/// The kernel's `struct rt_sigframe`: the return address is the word below the context.
+fn return_address(context: &mut SignalContext) -> &mut u64 {
+    // SAFETY: as above, the frame being the borrowed one's.
+    unsafe { &mut *std::ptr::from_mut(context).cast::<u64>().sub(1) }
 }
 
 /// The handler returns to our restorer and not to the program's, which does the same but for masks. Only
 /// where there is something to do: the program sees it in a backtrace.
 fn return_to_us(context: &mut SignalContext) {
-    // SAFETY: the kernel's `struct rt_sigframe`: the return address is the word below the context.
-    let returns_to = unsafe { &mut *std::ptr::from_mut(context).cast::<u64>().sub(1) };
+    let returns_to = return_address(context);
     if is_plain_restorer(*returns_to) {
         *returns_to = uprobe_handler_restorer as *const () as u64;
     }
@@ -163,6 +212,18 @@ pub unsafe extern "C-unwind" fn leave_handler(context: *mut SignalContext) {
     thread.set_mask(mask);
     // SAFETY: the caller's promise.
     unsafe { pending::deliver(thread, context, mask) };
+}
+
+/// An internal consumer on libc's restorer.
+pub fn on_restorer(hit: &mut Hit<'_>) -> Flow {
+    const MASK: u64 = std::mem::offset_of!(SignalContext, mask) as u64;
+    let mask = SafeMemory.read_u64(hit.regs.rsp.wrapping_add(MASK)).unwrap_or(0);
+    let blocked = thread::existing().map_or(0, |thread| thread.blocked.load(Relaxed));
+    if (mask | blocked) & PROTECTED_MASK == 0 {
+        return Flow::Continue;
+    }
+    hit.regs.rip = uprobe_handler_restorer as *const () as u64;
+    Flow::RipChanged
 }
 
 /// What a vfork child does to its masks is kept apart.
@@ -223,6 +284,31 @@ global_asm!(
     "jmp 3b",
     ".cfi_endproc",
     ".size uprobe_handler_restorer, . - uprobe_handler_restorer",
+    // What the detour of libc's restorer calls where nobody else listens there: `on_restorer`, and next to nothing of the
+    // stack, which may be a small one. [rsp] = back, and 128 bytes below the ucontext. rax, rcx and the flags come from the
+    // frame. For unwinders as uprobe_detour_common.
+    ".p2align 4",
+    ".globl uprobe_detour_restorer",
+    ".hidden uprobe_detour_restorer",
+    ".type uprobe_detour_restorer,@function",
+    "uprobe_detour_restorer:",
+    ".cfi_startproc",
+    ".cfi_signal_frame",
+    ".cfi_def_cfa rsp, 136",
+    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
+    "mov rcx, [rsp + 136 + 296]",
+    "and rcx, {protected}",
+    "mov rax, [rip + uprobe_tls_thread@GOTTPOFF]",
+    "mov rax, fs:[rax]",
+    "test rax, rax",
+    "jz 2f",
+    "or rcx, [rax + {blocked}]",
+    "2:",
+    "test rcx, rcx",
+    "jnz uprobe_detour_common",
+    "ret",
+    ".cfi_endproc",
+    ".size uprobe_detour_restorer, . - uprobe_detour_restorer",
     protected = const PROTECTED_MASK as i32,
     blocked = const std::mem::offset_of!(ThreadState, blocked),
     leave = sym leave_handler,
@@ -231,4 +317,6 @@ global_asm!(
 unsafe extern "C" {
     /// What handlers of the program's return to.
     pub fn uprobe_handler_restorer();
+    /// What the detour of libc's restorer calls.
+    pub fn uprobe_detour_restorer();
 }

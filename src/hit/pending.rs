@@ -186,7 +186,8 @@ pub unsafe fn hold_back(signal: i32, info: *mut SignalInfo, context: *mut Signal
     }
 }
 
-/// Makes a signal pending that came to this thread together with something else, to be delivered behind that.
+/// Makes a signal pending for this thread: one that came together with something else, to be delivered behind that,
+/// or that the program blocks and sends to itself.
 pub fn keep(thread: &ThreadState, info: &SignalInfo) {
     pend(thread, info.signal, info);
 }
@@ -220,7 +221,7 @@ pub unsafe fn set_aside(thread: &ThreadState, signal: i32, info: &SignalInfo, co
     if borrowed {
         thread.lend();
     }
-    if waits || info.code == libc::SI_TKILL || borrowed {
+    if waits || info.is_for_thread() || borrowed {
         pend(thread, signal, info);
     } else if !forward(thread, signal, info) {
         PROCESS_PENDING.put(signal, info);
@@ -277,9 +278,26 @@ fn forward(thread: &ThreadState, signal: i32, info: &SignalInfo) -> bool {
 /// # Errors
 /// errno of rt_tgsigqueueinfo(2).
 pub fn send(other: &ThreadState, signal: i32, info: &SignalInfo) -> SysResult {
+    send_as(other, signal, info, SignalInfo::disguise)
+}
+
+/// The same of one that the program sent to that thread, and not to the process.
+///
+/// # Errors
+/// errno of rt_tgsigqueueinfo(2).
+pub fn send_to_thread(other: &ThreadState, signal: i32, info: &SignalInfo) -> SysResult {
+    send_as(other, signal, info, SignalInfo::disguise_for_thread)
+}
+
+fn send_as(
+    other: &ThreadState,
+    signal: i32,
+    info: &SignalInfo,
+    disguise: impl Fn(&mut SignalInfo),
+) -> SysResult {
     let announced = announcement(other, signal).filter(|cell| cell.put(info));
     let mut sent = *info;
-    sent.disguise();
+    disguise(&mut sent);
     let (pid, tid) = (process::pid(), other.tid.load(Relaxed));
     // SAFETY: a siginfo of the kernel's form.
     let result = unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const sent).cast()) };
@@ -324,8 +342,10 @@ fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
     // Not among what a child that is gone had pending.
     thread.settle_borrower();
     if thread.pending.fetch_or(1 << at, AcqRel) & (1 << at) == 0 {
+        let mut info = *info;
+        info.show();
         // SAFETY: this thread's own cell.
-        unsafe { (&mut *thread.pending_info.get())[at] = *info };
+        unsafe { (&mut *thread.pending_info.get())[at] = info };
     }
 }
 

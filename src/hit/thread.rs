@@ -125,6 +125,8 @@ pub struct ThreadState {
     pub waiting: AtomicU64,
     /// Address of the frame that leads to that system call. It says so as long as the call has not been made.
     pub leads_to_wait: AtomicU64,
+    /// The kernel's mask of the thread when it began to fork, with [`WAITING`].
+    mask_before_fork: AtomicU64,
     /// Which of them it waits for in sigwait and its kin. Cleared by whoever sends it one.
     pub accepts: AtomicU64,
     /// A vfork child runs on this thread's TLS while its parent waits: what it does to our signals is
@@ -326,6 +328,22 @@ fn grow() -> Option<()> {
     }
 }
 
+/// What the thread has of ours while it forks it gives back behind that: a handler of the program's, which might leave
+/// by longjmp (that of SIGCHLD, the child being quick), comes before or after.
+pub fn begin_fork() {
+    if let Some(state) = current() {
+        state.mask_before_fork.store(sys::set_signal_mask(!PROTECTED_MASK) | WAITING, Relaxed);
+    }
+}
+
+/// In the parent and in the child.
+pub fn end_fork() {
+    let before = current().map_or(0, |state| state.mask_before_fork.swap(0, Relaxed));
+    if before != 0 {
+        sys::set_signal_mask(before & !WAITING);
+    }
+}
+
 /// After fork: the child has one thread, and its number is new. Signal-safe.
 pub fn after_fork() {
     let mine = asm::thread_pointer();
@@ -361,6 +379,7 @@ impl ThreadState {
         self.blocked.store(0, Relaxed);
         self.waiting.store(0, Relaxed);
         self.leads_to_wait.store(0, Relaxed);
+        self.mask_before_fork.store(0, Relaxed);
         self.accepts.store(0, Relaxed);
         self.borrower.store(0, Relaxed);
         self.pending.store(0, Relaxed);

@@ -254,6 +254,7 @@ impl Registry {
         let calls = match (quick, log.is_some(), sole.is_null()) {
             (Some(_), ..) => Calls::Quick,
             (None, true, _) => Calls::Log,
+            (None, false, _) if is_restorer(point) => Calls::Restorer,
             (None, false, true) => Calls::Common,
             (None, false, false) => Calls::Direct,
         };
@@ -413,7 +414,13 @@ fn is_made_for(detour: &Detour, point: &ProbePoint) -> bool {
         || logged(point).is_some_and(|(consumer, _)| detour.log().is_some_and(|log| log.is_of(consumer)));
     // Here too.
     fits && (detour.log().is_none() || logs())
+        && (detour.calls == Calls::Restorer) == is_restorer(point)
         && detour.compiled().map(|compiled| compiled.into_owned().action) == compiled_action(point)
+}
+
+/// Whether it is libc's restorer, and probed by nobody else.
+fn is_restorer(point: &ProbePoint) -> bool {
+    only_consumer(point).is_some_and(|consumer| consumer.has(Mark::AtRestorer))
 }
 
 /// The one consumer that only counts and times calls, and where its cells begin.
@@ -482,6 +489,7 @@ pub(super) fn may_jump(point: &ProbePoint) -> Result<bool, NotOptimized> {
             return Err(NotOptimized::AskedFor);
         }
         match consumer.role() {
+            Role::Internal(_) if consumer.has(Mark::AtRestorer) => {}
             Role::Internal(_) => return Err(NotOptimized::Internal),
             Role::Replace(_) => return Err(NotOptimized::Replaced),
             Role::Return(_) => follows = true,

@@ -13,7 +13,7 @@ use crate::code::{Arenas, DetourSpace, Poker};
 use crate::elf::{ElfFile, FileId};
 use crate::error::{NotOptimized, Refusal};
 use crate::hit::c_structs::CUprobe;
-use crate::hit::consumer::{Consumer, InternalHandler, Role};
+use crate::hit::consumer::{Consumer, InternalHandler, Mark, Role};
 use crate::hit::memory::SafeMemory;
 use crate::hit::{point, process};
 use crate::place::{Label, Place};
@@ -390,6 +390,18 @@ impl Registry {
     pub fn register_internals(&mut self, wanted: &[(u64, InternalHandler)]) -> Vec<(u64, Refusal)> {
         let wanted: Vec<_> = wanted.iter().map(|(at, run)| (*at, internal_consumer(*run))).collect();
         self.arm_internals(&wanted)
+    }
+
+    /// Stands before libc's return from signals, `run` being what knows of it, by a jump if that can be.
+    ///
+    /// # Errors
+    /// As for any probe.
+    pub fn register_restorer(&mut self, at: u64, run: InternalHandler) -> Result<(), Refusal> {
+        let mut consumer = Consumer::new(Role::Internal(run));
+        consumer.mark(Mark::AtRestorer, true);
+        consumer.alive.store(true, Relaxed);
+        let refused = self.arm_internals(&[(at, Box::leak(Box::new(consumer)))]).pop();
+        refused.map_or(Ok(()), |(_, refusal)| Err(refusal))
     }
 
     fn arm_internals(&mut self, wanted: &[(u64, &'static Consumer)]) -> Vec<(u64, Refusal)> {

@@ -8,9 +8,10 @@
 use std::path::Path;
 
 use crate::addr::{LinkAddr, RuntimeAddr};
-use crate::elf::{self, ElfFile};
+use crate::elf::{self, ElfFile, SIGNAL_RETURN};
 use crate::hit::consumer::InternalHandler;
 use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
+use crate::hit::masks::on_restorer;
 use crate::hit::output;
 use crate::hit::restrict::RESTRICTING;
 use crate::insn;
@@ -38,6 +39,8 @@ pub struct Gates {
     pub ends: Vec<u64>,
     exit: Option<u64>,
     by_number: Option<u64>,
+    /// Where handlers return to.
+    restorer: Option<u64>,
 }
 
 /// Looks for the sites in libc.
@@ -61,6 +64,7 @@ pub fn find(registry: &mut Registry) -> Gates {
     let mut gates = Gates {
         exit: symbol(&file, "_exit").map(|link| link.at(libc.bias).0),
         by_number: direct_call(&libc, &file),
+        restorer: restorer(&libc, &file),
         ..Gates::default()
     };
     let ends: Vec<u64> = thread_ends(&libc, &file).collect();
@@ -153,6 +157,11 @@ pub fn arm_others(registry: &mut Registry, gates: &Gates) {
     wanted.extend(gates.by_number.map(|at| (at, on_syscall as InternalHandler)));
     wanted.extend(gates.exit.map(|at| (at, on_exit as InternalHandler)));
     arm(registry, &wanted);
+    if let Some(at) = gates.restorer
+        && let Err(refusal) = registry.register_restorer(at, on_restorer)
+    {
+        say(Level::Warn, &format!("libc's return from signals at {at:#x}: {refusal}"));
+    }
     say(Level::Debug, &format!("{} system-call sites of libc gated", gates.blocking.len() + wanted.len()));
 }
 
@@ -160,6 +169,16 @@ fn arm(registry: &mut Registry, wanted: &[(u64, InternalHandler)]) {
     for (at, refusal) in registry.register_internals(wanted) {
         say(Level::Warn, &format!("the gate at {at:#x}: {refusal}"));
     }
+}
+
+/// libc's return from a signal: a function of two instructions.
+fn restorer(libc: &Module, file: &ElfFile) -> Option<u64> {
+    let mut segments = file.load_segments().iter().filter(|segment| segment.executable);
+    let at = segments.find_map(|segment| {
+        let text = file.bytes_at(segment.link, segment.file_size as usize);
+        memchr::memmem::find(text, &SIGNAL_RETURN).map(|at| segment.link.add(at as u64))
+    })?;
+    file.bounds_at(at).filter(|bounds| bounds.start == at).map(|_| at.at(libc.bias).0)
 }
 
 /// Whether the last write to edi before the `syscall` at `site` makes it SIG_BLOCK, which is 0.

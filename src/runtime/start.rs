@@ -191,6 +191,7 @@ fn wait_for_unblocked_threads() -> Result<(), i32> {
 }
 
 unsafe extern "C" fn before_fork() {
+    thread::begin_fork();
     lock::before_fork();
     let _ = begin_start(FORKING, PATIENCE);
     lock::before_fork_change();
@@ -201,6 +202,7 @@ unsafe extern "C" fn after_fork() {
     if STARTER.load(Relaxed) == FORKING {
         end_start();
     }
+    thread::end_fork();
 }
 
 /// A child with memory of its own: its counts, its clock, its files are its own.

@@ -360,6 +360,11 @@ pub fn set_alternate_stack(stack: &libc::stack_t) {
 /// Leaves the thread without one; what it was, where there was one.
 #[must_use]
 pub fn disable_alternate_stack() -> Option<libc::stack_t> {
+    // A program that has never had one has no SS_DISABLE in its signal frames either: with it, the return from a
+    // handler would take away the one that the handler sets.
+    if alternate_stack().is_ok_and(|stack| stack.ss_flags & libc::SS_DISABLE != 0) {
+        return None;
+    }
     let mut old = NO_STACK;
     // SAFETY: both have the kernel's size.
     let done = unsafe {

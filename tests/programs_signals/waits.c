@@ -307,11 +307,65 @@ static void check_trapping_beside(void)
 	MUST(pthread_join(other, NULL));
 }
 
+/* A call that need not wait lets nothing in, whatever is pending and open in its mask: where a descriptor is ready, or
+ * where epoll has no time. ppoll and pselect without time end by the signal. */
+static int one_call(int which, int in, int epoll, int ms)
+{
+	sigset_t open = none();
+	struct timespec time = { ms / 1000, 0 }, *at = ms < 0 ? NULL : &time;
+	struct pollfd polled[] = { { .fd = in, .events = POLLIN, .revents = 77 }, { .fd = -1, .revents = 77 } };
+	struct pollfd *volatile nowhere = (void *)8;
+	struct epoll_event events[2] = { { .data.fd = -1 } };
+	fd_set set;
+	int result = -1;
+	FD_ZERO(&set);
+	FD_SET(in, &set);
+	FD_SET(0, &set);
+	errno = 0;
+	switch (which) {
+	case 0: result = ppoll(polled, 2, at, &open); break;
+	case 1: result = pselect(in + 1, &set, NULL, NULL, at, &open); break;
+	case 2: result = epoll_pwait(epoll, events, 2, ms, &open); break;
+	case 3: result = epoll_pwait2(epoll, events, 2, at, &open); break;
+	case 4: result = ppoll(nowhere, 1, at, &open); break;
+	case 5: result = epoll_pwait(in, events, 2, ms, &open); break;
+	}
+	printf("call %d of %d: %d %d\n", which, ms, result, result < 0 ? errno : 0);
+	printf("polled %d %d set %d %d event %d\n", polled[0].revents, polled[1].revents, FD_ISSET(in, &set) != 0,
+	       FD_ISSET(0, &set) != 0, events[0].data.fd);
+	return result;
+}
+static void check_at_once(void)
+{
+	int ends[2], epoll = epoll_create1(0);
+	struct epoll_event event = { .events = EPOLLIN };
+	MUST(pipe(ends));
+	MUST(dup2(ends[0], 0));
+	MUST(dup2(ends[0], 40) != 40);
+	event.data.fd = 40;
+	MUST(epoll_ctl(epoll, EPOLL_CTL_ADD, 40, &event));
+	for (int i = 0; i < COUNT(five); i++)
+		handle(five[i], on_signal, 0, none());
+	for (int is_ready = 0; is_ready < 2; is_ready++) {
+		for (int which = 0; which < 6; which++) {
+			for (int ms = is_ready ? -1 : 0; ms <= 5000; ms += 5000) {
+				block_only(full());
+				raise(five[which % COUNT(five)]);
+				one_call(which, 40, epoll, ms);
+				print_pending("pending");
+				print_mask("after");
+				block_only(none());
+			}
+		}
+		MUST(write(ends[1], "x", 1) != 1);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static const struct check checks[] = {
 		CHECK(let_through), CHECK(masks_of_others), CHECK(taken), CHECK(from_outside), CHECK(flood),
-		CHECK(trapping_beside),
+		CHECK(trapping_beside), CHECK(at_once),
 	};
 	return run_checks(checks, COUNT(checks), argc, argv);
 }

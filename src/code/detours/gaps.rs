@@ -70,7 +70,7 @@ impl Gaps {
                 let (start, end) =
                     own.from(from).filter(|(start, _)| *start < map.end).unwrap_or((map.end, map.end));
                 if start > from {
-                    good.remove(from.saturating_sub(below), start + CLEARANCE);
+                    good.remove(from.saturating_sub(below), start.saturating_add(CLEARANCE));
                 }
                 from = end;
             }

@@ -12,7 +12,8 @@ use crate::regs::Memory;
 use crate::sys;
 
 /// tgkill, rt_tgsigqueueinfo. A SIGTRAP for another thread of the process finds it at a breakpoint perhaps, and a SIGFPE
-/// where it divides by zero for us.
+/// where it divides by zero for us. What the latter sends has the code of sigqueue(), which sends to the process: where it
+/// is blocked, nothing else would tell that it is the thread's.
 pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
     let [pid, tid, signal, info, ..] = args;
     if !actions::is_protected(signal as i32) {
@@ -22,12 +23,15 @@ pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
         return skip(hit, result);
     }
     let signal = signal as i32;
-    let is_other = pending::is_announced(signal)
-        && pid as i32 == process::pid()
+    let is_near = pid as i32 == process::pid()
         && !process::is_borrowed()
-        && tid as i32 != sys::gettid();
-    let other = thread::all().find(|other| is_other && other.tid.load(Relaxed) == tid as i32);
-    let Some(other) = other else { return Flow::Continue };
+        && (pending::is_announced(signal) || number != libc::SYS_tgkill);
+    let to = thread::all().find(|other| is_near && other.tid.load(Relaxed) == tid as i32);
+    let Some(to) = to else { return Flow::Continue };
+    let is_self = tid as i32 == sys::gettid();
+    if is_self && (number == libc::SYS_tgkill || to.blocked.load(Relaxed) & sys::sigbit(signal) == 0) {
+        return Flow::Continue;
+    }
     let mut sent = SignalInfo::new();
     if number == libc::SYS_tgkill {
         (sent.code, sent.address) = (libc::SI_TKILL, u64::from(sys::getuid()) << 32 | pid);
@@ -40,5 +44,13 @@ pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
         }
     }
     sent.signal = signal;
-    skip(hit, pending::send(other, signal, &sent))
+    if is_self {
+        pending::keep(to, &sent);
+        return skip(hit, Ok(0));
+    }
+    let result = match number {
+        libc::SYS_tgkill => pending::send(to, signal, &sent),
+        _ => pending::send_to_thread(to, signal, &sent),
+    };
+    skip(hit, result)
 }

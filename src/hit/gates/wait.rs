@@ -9,6 +9,7 @@ use crate::hit::pending;
 use crate::hit::thread::{self, PROTECTED_MASK, StepRecord, ThreadState};
 use crate::hit::trap::Hit;
 use crate::regs::{Memory, Reg, Regs};
+use crate::sys::{self, SysResult};
 
 /// Sanitised copies of masks are kept until the kernel has read them, which is at once; by then so many
 /// others may have been made.
@@ -46,6 +47,9 @@ fn wait(hit: &mut Hit<'_>, mask: u64) -> Flow {
             break;
         }
         thread.end_wait();
+        if let Some(result) = at_once(hit.regs) {
+            return skip(hit, result);
+        }
         let before = *hit.regs;
         skip(hit, Err(libc::EINTR));
         // SAFETY: the frame of this signal, complete.
@@ -64,6 +68,64 @@ fn wait(hit: &mut Hit<'_>, mask: u64) -> Flow {
         });
     }
     Flow::Continue
+}
+
+/// What the call returns where it need not wait: then nothing is let in. The kernel looks at the descriptors first.
+fn at_once(regs: &Regs) -> Option<SysResult> {
+    // The kernel writes there what is left of it.
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let no_time = &raw mut time as usize;
+    let [first, second, third, fourth] = [regs.rdi, regs.rsi, regs.rdx, regs.r10].map(|word| word as usize);
+    let result = match regs.rax as i64 {
+        // SAFETY: the program's own call, but for its mask and its time.
+        libc::SYS_ppoll => unsafe { sys::syscall6(libc::SYS_ppoll, first, second, no_time, 0, 0, 0) },
+        libc::SYS_pselect6 => select_at_once(first, [second, third, fourth], no_time),
+        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => {
+            // SAFETY: as above.
+            let result = unsafe { sys::syscall4(libc::SYS_epoll_wait, first, second, third, 0) };
+            let has_no_time = if regs.rax as i64 == libc::SYS_epoll_pwait {
+                fourth as i32 == 0
+            } else {
+                fourth != 0 && [0, 8].map(|at| SafeMemory.read_u64(regs.r10.wrapping_add(at))) == [Some(0); 2]
+            };
+            // Alone of them it does not ask for signals then.
+            if has_no_time {
+                return Some(result);
+            }
+            result
+        }
+        _ => return None,
+    };
+    Some(result).filter(|result| *result != Ok(0))
+}
+
+/// The same of pselect, which empties the sets where it finds nothing: a signal would have left them.
+fn select_at_once(count: usize, sets: [usize; 3], no_time: usize) -> SysResult {
+    /// What FD_SETSIZE makes of it. Of more, nothing is known.
+    const BYTES: usize = 128;
+    let len = (count as i32).max(0).unsigned_abs().div_ceil(64) as usize * 8;
+    let mut copies = [[0_u8; BYTES]; 3];
+    let mut given = [0_usize; 3];
+    for ((set, copy), given) in sets.iter().zip(&mut copies).zip(&mut given) {
+        if *set != 0 {
+            let Some(copy) = copy.get_mut(..len) else { return Ok(0) };
+            if SafeMemory.read(*set as u64, copy) != len {
+                return Err(libc::EFAULT);
+            }
+            *given = copy.as_mut_ptr() as usize;
+        }
+    }
+    let [read, write, except] = given;
+    // SAFETY: sets of ours, of that many descriptors.
+    let result = unsafe { sys::syscall6(libc::SYS_pselect6, count, read, write, except, no_time, 0) };
+    if result.is_ok_and(|ready| ready > 0) {
+        for (set, copy) in sets.iter().zip(&copies).filter(|(set, _)| **set != 0) {
+            if SafeMemory.write(*set as u64, &copy[..len]) != len {
+                return Err(libc::EFAULT);
+            }
+        }
+    }
+    result
 }
 
 fn waited(thread: &ThreadState, _: &StepRecord, _: &mut Regs) -> bool {
