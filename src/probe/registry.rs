@@ -392,7 +392,8 @@ impl Registry {
         self.arm_internals(&wanted)
     }
 
-    /// Stands before libc's return from signals, `run` being what knows of it, by a jump if that can be.
+    /// Stands before libc's return from signals, `run` being what knows of it. By a jump, or not at all: a breakpoint would
+    /// cost each of the program's handlers a trap, and room for its frame on what may be a small stack.
     ///
     /// # Errors
     /// As for any probe.
@@ -400,8 +401,15 @@ impl Registry {
         let mut consumer = Consumer::new(Role::Internal(run));
         consumer.mark(Mark::AtRestorer, true);
         consumer.alive.store(true, Relaxed);
-        let refused = self.arm_internals(&[(at, Box::leak(Box::new(consumer)))]).pop();
-        refused.map_or(Ok(()), |(_, refusal)| Err(refusal))
+        let consumer: &'static Consumer = Box::leak(Box::new(consumer));
+        if let Some((_, refusal)) = self.arm_internals(&[(at, consumer)]).pop() {
+            return Err(refusal);
+        }
+        if let Some(point) = point::lookup(at).filter(|point| !point.optimized.load(Relaxed)) {
+            self.detach(point, consumer);
+            self.settle(&[point]);
+        }
+        Ok(())
     }
 
     fn arm_internals(&mut self, wanted: &[(u64, &'static Consumer)]) -> Vec<(u64, Refusal)> {
