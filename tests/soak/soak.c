@@ -43,6 +43,12 @@ struct place {
 	unsigned long when_off;     /* hits a while after it was turned off, plus 1; 0: not known yet */
 };
 
+/* What the environment says, read before main: redis takes its environment away and sets it up again while
+ * the threads here are at work (for its title in ps). */
+static struct {
+	char *seconds, *functions, *churn, *steady, *report;
+} given;
+
 static struct place *places;
 static size_t place_count;
 static struct place steady, steady_back;
@@ -289,7 +295,7 @@ static int churn_once(unsigned long *random)
 	int close_first = random_below(random, 3) == 0;
 	unsigned long (*work)(unsigned long), (*always)(unsigned long);
 
-	snprintf(name, sizeof name, "%s.%lu", getenv("SOAK_CHURN"), random_below(random, CHURN_COPIES));
+	snprintf(name, sizeof name, "%s.%lu", given.churn, random_below(random, CHURN_COPIES));
 	void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
 	if (!handle) {
 		complain("dlopen", name, 0, 1);
@@ -338,7 +344,7 @@ static void *churn(void *unused)
 static void read_names(void)
 {
 	char line[1024];
-	FILE *file = fopen(getenv("SOAK_FUNCTIONS"), "re");
+	FILE *file = fopen(given.functions, "re");
 
 	places = calloc(20000, sizeof *places);
 	while (file && place_count < 20000 && fgets(line, sizeof line, file)) {
@@ -347,8 +353,27 @@ static void read_names(void)
 		places[place_count].follows = place_count % 5 == 0;
 		place_count++;
 	}
+	if (!place_count)
+		complain("open", given.functions, 0, 1);
 	if (file)
 		fclose(file);
+}
+
+static char *variable(const char *name)
+{
+	const char *value = getenv(name);
+	return value ? strdup(value) : NULL;
+}
+
+/* Whether all is said. */
+static int read_environment(void)
+{
+	given.seconds = variable("SOAK_SECONDS");
+	given.functions = variable("SOAK_FUNCTIONS");
+	given.churn = variable("SOAK_CHURN");
+	given.steady = variable("SOAK_STEADY");
+	given.report = variable("SOAK_REPORT");
+	return given.seconds && given.functions && given.churn && given.steady && given.report;
 }
 
 /* Whoever reads it finds all of it or nothing. */
@@ -356,7 +381,7 @@ static void write_file(const char *ending, const char *text)
 {
 	char path[4096], whole[4200];
 
-	snprintf(path, sizeof path, "%s.%s", getenv("SOAK_REPORT"), ending);
+	snprintf(path, sizeof path, "%s.%s", given.report, ending);
 	snprintf(whole, sizeof whole, "%s.part", path);
 	FILE *file = fopen(whole, "we");
 	if (file) {
@@ -395,8 +420,10 @@ static void *direct(void *unused)
 	refused = all_at_once(1);
 	snprintf(text, sizeof text, "functions %zu\nrefused %lu\n", place_count, refused);
 	write_file("ready", text);
+	if (!place_count)
+		return unused;
 	pthread_create(&churner, NULL, churn, NULL);
-	toggle_until(now() + strtoull(getenv("SOAK_SECONDS"), NULL, 10) * NANOSECONDS);
+	toggle_until(now() + strtoull(given.seconds, NULL, 10) * NANOSECONDS);
 	atomic_store(&stopping, 1);
 	pthread_join(churner, NULL);
 	all_at_once(0);
@@ -420,11 +447,11 @@ __attribute__((constructor)) static void begin(void)
 	char path[4096];
 	pthread_t director;
 
-	if (!UPROBE_AVAILABLE() || !getenv("SOAK_SECONDS"))
+	if (!UPROBE_AVAILABLE() || !read_environment())
 		return;
-	snprintf(path, sizeof path, "%s.wrong", getenv("SOAK_REPORT"));
+	snprintf(path, sizeof path, "%s.wrong", given.report);
 	report = fopen(path, "we");
-	steady.name = steady_back.name = getenv("SOAK_STEADY");
+	steady.name = steady_back.name = given.steady;
 	steady_back.follows = 1;
 	if (register_place(&steady, 0) || register_place(&steady_back, 0))
 		complain("register", steady.name, 1, 0);
