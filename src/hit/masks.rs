@@ -20,6 +20,7 @@ use std::arch::global_asm;
 use std::sync::atomic::{AtomicU8, Ordering::*};
 
 use crate::hit::actions::{self, SIGNALS};
+use crate::hit::blocks::begin_detour;
 use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalContext;
 use crate::hit::memory::SafeMemory;
@@ -234,6 +235,29 @@ fn settle(thread: &ThreadState) {
     }
 }
 
+/// Goes to `$target` where one of the five is blocked in the mask of the ucontext at rsp + `$ucontext`, or for the
+/// thread. Spoils rax, rcx and the flags.
+macro_rules! go_if_any_blocked {
+    ($ucontext:literal, $target:literal) => {
+        concat!(
+            "mov rcx, [rsp + ",
+            $ucontext,
+            " + 296]\n",
+            "and rcx, {protected}\n",
+            "mov rax, [rip + uprobe_tls_thread@GOTTPOFF]\n",
+            "mov rax, fs:[rax]\n",
+            "test rax, rax\n",
+            "jz 2f\n",
+            "or rcx, [rax + {blocked}]\n",
+            "2:\n",
+            "test rcx, rcx\n",
+            "jnz ",
+            $target,
+            "\n",
+        )
+    };
+}
+
 global_asm!(
     ".text",
     // The signal return of the program's own handlers. rsp = the ucontext; its uc_sigmask is at 296. Unwinders
@@ -265,16 +289,7 @@ global_asm!(
     ".cfi_escape 0x10, 0x10, 0x03, 0x77, 0xa8, 0x01",
     "nop",
     "uprobe_handler_restorer:",
-    "mov rcx, [rsp + 296]",
-    "and rcx, {protected}",
-    "mov rax, [rip + uprobe_tls_thread@GOTTPOFF]",
-    "mov rax, fs:[rax]",
-    "test rax, rax",
-    "jz 2f",
-    "or rcx, [rax + {blocked}]",
-    "2:",
-    "test rcx, rcx",
-    "jnz 4f",
+    go_if_any_blocked!("0", "4f"),
     "3:",
     "mov rax, 15",
     "syscall",
@@ -292,20 +307,8 @@ global_asm!(
     ".hidden uprobe_detour_restorer",
     ".type uprobe_detour_restorer,@function",
     "uprobe_detour_restorer:",
-    ".cfi_startproc",
-    ".cfi_signal_frame",
-    ".cfi_def_cfa rsp, 136",
-    ".cfi_escape 0x16, 0x10, 0x0b, 0x0a, 0x88, 0x00, 0x1c, 0x06, 0x08, 0x13, 0x1c, 0x06, 0x06, 0x06",
-    "mov rcx, [rsp + 136 + 296]",
-    "and rcx, {protected}",
-    "mov rax, [rip + uprobe_tls_thread@GOTTPOFF]",
-    "mov rax, fs:[rax]",
-    "test rax, rax",
-    "jz 2f",
-    "or rcx, [rax + {blocked}]",
-    "2:",
-    "test rcx, rcx",
-    "jnz uprobe_detour_common",
+    begin_detour!(),
+    go_if_any_blocked!("136", "uprobe_detour_common"),
     "ret",
     ".cfi_endproc",
     ".size uprobe_detour_restorer, . - uprobe_detour_restorer",
