@@ -86,14 +86,15 @@ impl SignalInfo {
     /// Makes it one that the kernel lets a thread send to another one (it keeps the codes of kill() and
     /// tgkill() for itself), and that is known to be ours. The code goes into si_errno.
     pub fn disguise(&mut self) {
-        self.errno = DISGUISED | (self.code & ORIGINAL_CODE);
+        let mark = if self.for_thread == 0 { DISGUISED } else { DISGUISED_FOR_THREAD };
+        self.errno = mark | (self.code & ORIGINAL_CODE);
         self.code = libc::SI_QUEUE;
+        self.for_thread = 0;
     }
 
-    /// The same of one that is for the thread that gets it, whatever its code says.
-    pub fn disguise_for_thread(&mut self) {
-        self.errno = DISGUISED_FOR_THREAD | (self.code & ORIGINAL_CODE);
-        self.code = libc::SI_QUEUE;
+    /// It is for the thread that gets it, whatever its code says.
+    pub fn mark_for_thread(&mut self) {
+        self.for_thread = 1;
     }
 
     /// Whether it was sent to this thread, as far as that is known, and not to the process.
@@ -134,11 +135,17 @@ mod tests {
     #[test]
     fn a_disguised_signal_is_restored() {
         for code in [libc::SI_USER, libc::SI_TKILL, libc::SI_QUEUE, libc::SI_TIMER] {
-            let mut info = SignalInfo { code, ..SignalInfo::new() };
-            info.disguise();
-            assert!(info.code < 0 && info.code != libc::SI_TKILL);
-            info.restore();
-            assert_eq!((info.code, info.errno), (code, 0));
+            for is_marked in [false, true] {
+                let mut info = SignalInfo { code, ..SignalInfo::new() };
+                if is_marked {
+                    info.mark_for_thread();
+                }
+                info.disguise();
+                assert!(info.code < 0 && info.code != libc::SI_TKILL && info.for_thread == 0);
+                assert!(info.restore());
+                assert_eq!((info.code, info.errno), (code, 0));
+                assert_eq!(info.is_for_thread(), is_marked || code == libc::SI_TKILL);
+            }
         }
     }
 

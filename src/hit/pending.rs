@@ -278,26 +278,9 @@ fn forward(thread: &ThreadState, signal: i32, info: &SignalInfo) -> bool {
 /// # Errors
 /// errno of rt_tgsigqueueinfo(2).
 pub fn send(other: &ThreadState, signal: i32, info: &SignalInfo) -> SysResult {
-    send_as(other, signal, info, SignalInfo::disguise)
-}
-
-/// The same of one that the program sent to that thread, and not to the process.
-///
-/// # Errors
-/// errno of rt_tgsigqueueinfo(2).
-pub fn send_to_thread(other: &ThreadState, signal: i32, info: &SignalInfo) -> SysResult {
-    send_as(other, signal, info, SignalInfo::disguise_for_thread)
-}
-
-fn send_as(
-    other: &ThreadState,
-    signal: i32,
-    info: &SignalInfo,
-    disguise: impl Fn(&mut SignalInfo),
-) -> SysResult {
     let announced = announcement(other, signal).filter(|cell| cell.put(info));
     let mut sent = *info;
-    disguise(&mut sent);
+    sent.disguise();
     let (pid, tid) = (process::pid(), other.tid.load(Relaxed));
     // SAFETY: a siginfo of the kernel's form.
     let result = unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const sent).cast()) };

@@ -42,15 +42,12 @@ pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
         if SafeMemory.read(info, bytes) != bytes.len() || sent.code >= 0 || sent.code == libc::SI_TKILL {
             return Flow::Continue;
         }
+        sent.mark_for_thread();
     }
     sent.signal = signal;
     if is_self {
         pending::keep(to, &sent);
         return skip(hit, Ok(0));
     }
-    let result = match number {
-        libc::SYS_tgkill => pending::send(to, signal, &sent),
-        _ => pending::send_to_thread(to, signal, &sent),
-    };
-    skip(hit, result)
+    skip(hit, pending::send(to, signal, &sent))
 }
