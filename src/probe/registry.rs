@@ -249,18 +249,24 @@ impl Registry {
     /// these are still the same, only the others are looked at.
     fn bring_in_line(&mut self, first_new: usize) {
         let modules = self.list_modules();
-        let is_same = self.modules == modules;
-        let (request, instance) = if is_same { (first_new, self.instances.len()) } else { (0, 0) };
         self.forget_unmapped(&modules);
-        self.modules = modules;
+        let is_same = self.set_modules(modules);
+        let (request, instance) = if is_same { (first_new, self.instances.len()) } else { (0, 0) };
         self.forget_files();
+        self.resolve_from(request);
+        self.commit_from(request, if request == 0 { 0 } else { instance });
+        self.retirement.reclaim();
+    }
+
+    /// These are loaded now; hits that unwind are told. Whether they were all of them before.
+    fn set_modules(&mut self, modules: Vec<Rc<Module>>) -> bool {
+        let is_same = self.modules == modules;
+        self.modules = modules;
         if !is_same {
             frames::publish(&self.modules);
             self.publish_walked();
         }
-        self.resolve_from(request);
-        self.commit_from(request, if request == 0 { 0 } else { instance });
-        self.retirement.reclaim();
+        is_same
     }
 
     /// The objects loaded now.
@@ -552,9 +558,8 @@ impl Registry {
 
     /// Looks which objects are loaded: before [`Registry::label_of`].
     pub fn list_anew(&mut self) {
-        self.modules = self.list_modules();
-        frames::publish(&self.modules);
-        self.publish_walked();
+        let modules = self.list_modules();
+        self.set_modules(modules);
     }
 
     /// Where a request is to be.
