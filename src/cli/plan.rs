@@ -228,9 +228,8 @@ impl Object {
 
     fn matches(&self, pattern: &ObjectPattern) -> bool {
         let same_file = |path: &str| Path::new(path).canonicalize().is_ok_and(|path| path == self.path);
-        let directory = std::env::current_dir().ok();
         pattern::object_matches(pattern, &self.called, self.is_exe, &same_file)
-            || pattern::other_path_matches(pattern, &self.path, directory.as_deref())
+            || pattern::other_path_matches(pattern, &self.path, || std::env::current_dir().ok())
     }
 }
 

@@ -12,6 +12,7 @@ use super::source::{FileBytes, FileId, FileSource};
 use super::symtab::{SymbolKind, SymbolSource, SymbolTable, SymbolView};
 use super::walked::Walked;
 use crate::addr::{FileOffset, LinkAddr};
+use crate::sys::SIGNAL_RETURN;
 
 /// `DF_1_PIE` in `DT_FLAGS_1`: a program, though `ET_DYN`.
 const DF_1_PIE: u64 = 0x0800_0000;
@@ -53,9 +54,6 @@ pub struct ElfFile {
     is_go: OnceLock<bool>,
     walked: OnceLock<Walked>,
 }
-
-/// mov rax, 15; syscall: what libc's return from a signal is.
-pub const SIGNAL_RETURN: [u8; 9] = [0x48, 0xC7, 0xC0, 15, 0, 0, 0, 0x0F, 0x05];
 
 impl ElfFile {
     /// Reads the headers of the file at `path` (canonical, it is where the debug file is looked for).

@@ -28,7 +28,7 @@ mod walked;
 pub use demangle::demangle;
 pub use error::ElfError;
 pub use extent::Extent;
-pub use file::{Bounds, BoundsFrom, ElfFile, SIGNAL_RETURN};
+pub use file::{Bounds, BoundsFrom, ElfFile};
 pub use functions::Function;
 pub use layout::{ElfKind, Segment};
 pub use resolve::{Resolved, resolve};

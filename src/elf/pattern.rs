@@ -1,7 +1,7 @@
 //! Matching names: globs, regular expressions, and which objects an [`ObjectPattern`] means.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use regex_automata::Input;
 use regex_automata::meta::{BuildError, Cache, Config, Regex};
@@ -255,24 +255,21 @@ pub fn object_matches(
 }
 
 /// As [`object_matches`] for another path that leads to the object's file: the one without links, or the one by
-/// which the program was executed. A glob of a relative path begins in `directory`.
-#[must_use]
-pub fn other_path_matches(pattern: &ObjectPattern, path: &Path, directory: Option<&Path>) -> bool {
+/// which the program was executed. A glob of a relative path begins in `directory`, which is asked for only then.
+pub fn other_path_matches(
+    pattern: &ObjectPattern,
+    path: &Path,
+    directory: impl FnOnce() -> Option<PathBuf>,
+) -> bool {
     if object_matches(pattern, path, false, &|_| false) {
         return true;
     }
-    match (pattern, directory) {
-        (ObjectPattern::Glob(glob), Some(directory)) if is_relative(pattern) => {
-            is_below(glob, path, directory)
+    match pattern {
+        ObjectPattern::Glob(glob) if glob.contains('/') && !glob.starts_with('/') => {
+            directory().is_some_and(|directory| is_below(glob, path, &directory))
         }
         _ => false,
     }
-}
-
-/// Whether it is a glob of paths that begin in the working directory.
-#[must_use]
-pub fn is_relative(pattern: &ObjectPattern) -> bool {
-    matches!(pattern, ObjectPattern::Glob(glob) if glob.contains('/') && !glob.starts_with('/'))
 }
 
 fn is_below(glob: &str, path: &Path, directory: &Path) -> bool {
@@ -441,9 +438,13 @@ mod tests {
             (name("libc.so.6"), true),
             (ObjectPattern::Exe, false),
         ] {
-            assert_eq!(other_path_matches(&pattern, libc, Some(directory)), expected, "{pattern:?}");
+            assert_eq!(
+                other_path_matches(&pattern, libc, || Some(directory.into())),
+                expected,
+                "{pattern:?}"
+            );
         }
-        assert!(!other_path_matches(&glob("./x86*/libc.*"), libc, None));
+        assert!(!other_path_matches(&glob("./x86*/libc.*"), libc, || None));
         assert!(object_matches(&ObjectPattern::Exe, libc, true, &linked));
         assert!(name_matches(&name("libc.so.6"), "libc.so.6"));
         assert!(name_matches(&glob("libc*"), "libc.so.6"));

@@ -1,7 +1,6 @@
 //! From requests to instances: which places each loaded object has for each request.
 
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::CString;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::*;
@@ -44,13 +43,7 @@ impl Registry {
         if elf::pattern::object_matches(pattern, &module.path, module.is_exe, &same_file) {
             return true;
         }
-        let mut buffer = [0_u8; 4096];
-        let directory = if elf::pattern::is_relative(pattern) {
-            sys::working_directory(&mut buffer).ok().map(|bytes| Path::new(OsStr::from_bytes(bytes)))
-        } else {
-            None
-        };
-        let matches = |path: &Path| elf::pattern::other_path_matches(pattern, path, directory);
+        let matches = |path: &Path| elf::pattern::other_path_matches(pattern, path, sys::working_directory);
         let is_named = !matches!(pattern, ObjectPattern::Exe | ObjectPattern::Path(_));
         if is_named && (matches(&module.path) || module.other_paths().iter().any(|path| matches(path))) {
             return true;

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use crate::addr::{LinkAddr, RuntimeAddr};
-use crate::elf::{self, ElfFile, SIGNAL_RETURN};
+use crate::elf::{self, ElfFile};
 use crate::hit::consumer::InternalHandler;
 use crate::hit::gates::{GATED, GATED_FOR_DESCRIPTORS, on_exit, on_syscall};
 use crate::hit::masks::on_restorer;
@@ -17,6 +17,7 @@ use crate::hit::restrict::RESTRICTING;
 use crate::insn;
 use crate::probe::{Module, Registry};
 use crate::runtime::messages::{Level, say};
+use crate::sys::SIGNAL_RETURN;
 
 /// How far `syscall` may be behind its `mov`, in instructions.
 const MOST_BETWEEN: usize = 8;

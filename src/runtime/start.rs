@@ -447,10 +447,7 @@ fn naming() -> Naming {
     let program = program.and_then(|path| {
         Some(PathBuf::from(path.to_string_lossy().into_owned()).file_name()?.to_string_lossy().into_owned())
     });
-    let mut directory = [0_u8; 4096];
-    let directory = sys::working_directory(&mut directory)
-        .map(|bytes| PathBuf::from(String::from_utf8_lossy(bytes).into_owned()))
-        .unwrap_or_default();
+    let directory = sys::working_directory().unwrap_or_default();
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec.
     let _ = unsafe {

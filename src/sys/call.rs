@@ -2,7 +2,9 @@
 //! Source: syscalls(2), arch/x86/entry/syscalls/syscall_64.tbl.
 
 use std::arch::asm;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering::*};
 
 /// What a system call returned: a value, or errno.
@@ -362,17 +364,15 @@ pub fn set_alternate_stack(stack: &libc::stack_t) {
 pub fn disable_alternate_stack() -> Option<libc::stack_t> {
     // A program that has never had one has no SS_DISABLE in its signal frames either: with it, the return from a
     // handler would take away the one that the handler sets.
-    if alternate_stack().is_ok_and(|stack| stack.ss_flags & libc::SS_DISABLE != 0) {
-        return None;
-    }
-    let mut old = NO_STACK;
-    // SAFETY: both have the kernel's size.
-    let done = unsafe {
-        let new = std::ptr::from_ref(&NO_STACK) as usize;
-        syscall3(libc::SYS_sigaltstack, new, &raw mut old as usize, 0)
-    };
-    done.ok().filter(|_| old.ss_flags & libc::SS_DISABLE == 0).map(|_| old)
+    let old = alternate_stack().ok().filter(|stack| stack.ss_flags & libc::SS_DISABLE == 0)?;
+    // SAFETY: it has the kernel's size.
+    let done = unsafe { syscall3(libc::SYS_sigaltstack, std::ptr::from_ref(&NO_STACK) as usize, 0, 0) };
+    done.ok().map(|_| old)
 }
+
+/// `mov rax, 15; syscall`: what every return from a signal consists of, ours, glibc's, musl's; debuggers and libgcc
+/// know it by these bytes too.
+pub const SIGNAL_RETURN: [u8; 9] = [0x48, 0xC7, 0xC0, 15, 0, 0, 0, 0x0F, 0x05];
 
 /// Replaces the thread's signal mask; returns the old one.
 pub fn set_signal_mask(mask: u64) -> u64 {
@@ -444,9 +444,11 @@ pub fn readlink<'a>(path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8], i32> 
     Ok(&buffer[..n])
 }
 
-/// getcwd(2) into `buffer`; an absolute path, or one that begins `(unreachable)`.
-pub fn working_directory(buffer: &mut [u8]) -> Result<&[u8], i32> {
+/// getcwd(2): an absolute path, or one that begins `(unreachable)`. None: it has none any more.
+#[must_use]
+pub fn working_directory() -> Option<PathBuf> {
+    let mut buffer = [0_u8; 4096];
     // SAFETY: the buffer's length is passed.
-    let n = unsafe { syscall3(libc::SYS_getcwd, buffer.as_mut_ptr() as usize, buffer.len(), 0) }?;
-    Ok(&buffer[..n.saturating_sub(1)])
+    let n = unsafe { syscall3(libc::SYS_getcwd, buffer.as_mut_ptr() as usize, buffer.len(), 0) }.ok()?;
+    Some(PathBuf::from(OsStr::from_bytes(&buffer[..n.saturating_sub(1)])))
 }

@@ -2,17 +2,15 @@
 
 use super::Frame;
 use crate::regs::{Memory, Regs};
+use crate::sys::SIGNAL_RETURN;
 
-/// `mov rax, 15; syscall`: what every restorer consists of, ours, glibc's, musl's; debuggers and libgcc
-/// know it by these bytes too.
-const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05];
 /// From `ucontext_t` to `uc_mcontext.gregs` (sys/ucontext.h), which begins like [`Regs`].
 const GREGS: u64 = 40;
 
 /// The frame a signal interrupted, where `frame` is at the restorer: rsp is then at the `ucontext_t`.
 pub(super) fn interrupted(frame: &Frame, memory: &impl Memory) -> Option<Frame> {
-    let mut code = [0; SIGRETURN.len()];
-    if memory.read(frame.rip(), &mut code) != code.len() || code != SIGRETURN {
+    let mut code = [0; SIGNAL_RETURN.len()];
+    if memory.read(frame.rip(), &mut code) != code.len() || code != SIGNAL_RETURN {
         return None;
     }
     let mut words = [0_u8; 17 * 8];
