@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use common::*;
@@ -101,8 +101,7 @@ fn the_program_is_meant_by_the_link_it_was_executed_by() {
     let link = dir.join("called");
     symlink(&program, &link).expect("our directory");
     let script = dir.join("script");
-    fs::write(&script, format!("#!{} 1\n", link.display())).expect("our directory");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+    script::write(&script, &format!("#!{} 1\n", link.display()));
     for path in [&link, &script] {
         let launch = Launch::new(path).args([1, 0]).count_all(["called:main", "call*:main", "exe:main"]);
         let outcome = assert_same_as_native(&launch);

@@ -157,7 +157,7 @@ mod limits {
     /// Events into a pipe that nobody reads: at a jump the signal of our own write reached the program.
     #[test]
     fn of_nobody_who_reads() {
-        let launch = Launch::new(Program::new("res_limits.c").build()).arg("nothing");
+        let launch = Launch::new(Program::new("res_limits.c").build()).arg("nobody reads");
         let launch = launch.toml("[output]\nformat = 'json'").probe("exe:work", "name = 'log'");
         let dir = scratch("pipe");
         let mut command = launch.command(&dir);

@@ -143,6 +143,7 @@ filter = 'a ~ "*text*" && b < 100'"#;
 #[test]
 fn a_stepped_system_call_may_be_interrupted_by_itself() {
     let outcome = Launch::new(program("nested_step.c").build()).run();
-    let told = "register 0\ninterrupted 20 handled 20 nested 20 hits 40 posts 40\n";
+    let told = "register 0\ninterrupted 20 nested as handled 1 hits as calls 1 posts as hits 1\n\
+                handled as calls 1\n";
     assert_eq!(outcome.stdout, told, "{outcome}");
 }

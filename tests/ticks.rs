@@ -5,6 +5,16 @@ use std::time::{Duration, Instant};
 use uprobe::hit::ticks;
 use uprobe::runtime::timebase;
 
+/// The clock and the stamp of one moment: again, where the thread lost the processor between the two.
+fn moment() -> (Instant, u64) {
+    loop {
+        let (clock, stamp) = (Instant::now(), ticks::ticks());
+        if clock.elapsed() < Duration::from_millis(1) {
+            return (clock, stamp);
+        }
+    }
+}
+
 /// A sleep lasts as long in ticks as by CLOCK_MONOTONIC (which is what `Instant` reads), and in threads on
 /// whatever processor.
 #[test]
@@ -12,11 +22,10 @@ fn ticks_agree_with_the_clock() {
     timebase::start();
     ticks::calibrate();
     let measure = || {
-        let (clock, stamp) = (Instant::now(), ticks::ticks());
+        let from = moment();
         std::thread::sleep(Duration::from_millis(200));
-        // Both ends in the same order: what lies between the two reads cancels but for a preemption.
-        let (clock, stamp) = (clock.elapsed(), ticks::ticks().wrapping_sub(stamp));
-        (clock.as_nanos() as u64, ticks::ticks_to_ns(stamp))
+        let to = moment();
+        ((to.0 - from.0).as_nanos() as u64, ticks::ticks_to_ns(to.1.wrapping_sub(from.1)))
     };
     let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(measure)).collect();
     let mut measured: Vec<(u64, u64)> =

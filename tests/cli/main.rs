@@ -2,6 +2,8 @@
 
 mod check;
 mod doctor;
+#[path = "../common/script.rs"]
+mod executable;
 mod help;
 mod list;
 mod run;
@@ -73,11 +75,9 @@ impl Dir {
 
     /// A file that may be executed.
     fn script(&self, name: &str, content: &str) -> String {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.file(name, content);
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).expect("the directory is ours");
-        path
+        let path = self.0.join(name);
+        executable::write(&path, content);
+        path.to_str().expect("UTF-8").to_owned()
     }
 
     /// Compiles C; `None` where these flags don't work here (no 32-bit or static libc).

@@ -75,7 +75,8 @@ impl Launch {
             uprobes: false,
             preload: true,
             stdin: None,
-            timeout: Duration::from_secs(120),
+            // On a busy machine some of them take ten times as long as alone; one that hangs does so for ever.
+            timeout: Duration::from_secs(400),
             cwd: None,
         }
     }

@@ -9,6 +9,7 @@ mod build;
 mod calls;
 mod check;
 mod launch;
+pub mod script;
 mod signals;
 
 // Each of these is used by some of the binaries.

@@ -31,8 +31,8 @@ int main(int argc, char **argv)
 	inside = take_time;
 	struct sigaction action = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
 	struct itimerval timer = { .it_interval = { .tv_usec = 500 }, .it_value = { .tv_usec = 500 } };
-	MUST(setitimer(ITIMER_REAL, &timer, NULL));
 	MUST(sigaction(SIGALRM, &action, NULL));
+	MUST(setitimer(ITIMER_REAL, &timer, NULL));
 	for (long i = 0; samples < 1000; i++)
 		call_work(i);
 	timer = (struct itimerval){ 0 };

@@ -8,6 +8,7 @@
 
 __attribute__((noinline)) void work(void) { __asm__ volatile(""); }
 
+static int received;
 static const int signals[] = { SIGTRAP, SIGSEGV, SIGFPE };
 
 static void *wait_for(void *arg)
@@ -21,6 +22,7 @@ static void *wait_for(void *arg)
 		struct timespec limit = { 3, 0 };
 		int got = sigtimedwait(&set, &info, &limit);
 		printf("got %d code %d pid %d\n", got, info.si_code, info.si_pid == getpid());
+		__atomic_add_fetch(&received, 1, __ATOMIC_SEQ_CST);
 		work();
 	}
 	return arg;
@@ -38,7 +40,10 @@ int main(void)
 	pthread_create(&thread, NULL, wait_for, NULL);
 	struct timespec pause = { 0, 20000000 };
 	for (int i = 0; i < 12; i++) {
-		nanosleep(&pause, NULL);
+		/* One after the other, however late it comes to its wait: of two the kernel would choose. */
+		do
+			nanosleep(&pause, NULL);
+		while (__atomic_load_n(&received, __ATOMIC_SEQ_CST) < i);
 		union sigval value = { .sival_int = i };
 		if (i & 1)
 			sigqueue(getpid(), signals[i % 3], value);

@@ -22,7 +22,7 @@ fn probed(args: &[&str]) -> Launch {
 fn gdb(launch: &Launch, dir: &Path, files: &[&Path], commands: &[&str]) -> Vec<String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/debugger.py");
     let mut gdb = Command::new("timeout");
-    gdb.args(["--signal=KILL", "120", "gdb", "-nx", "-q", "-batch"]).current_dir(dir);
+    gdb.args(["--signal=KILL", "400", "gdb", "-nx", "-q", "-batch"]).current_dir(dir);
     for (name, value) in launch.command(dir).get_envs() {
         let (name, value) = (name.to_string_lossy(), value.map(|v| v.to_string_lossy()));
         // gdb itself and its shell are not to be probed.
