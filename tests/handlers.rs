@@ -146,6 +146,11 @@ mod several {
     }
 }
 
+#[test]
+fn a_thread_that_has_all_signals_blocked_outlives_the_first_call() {
+    assert_prints_only("h_blocked.c", &[], "while it has: -EAGAIN\nafterwards: 0\nhits 1\n");
+}
+
 mod a_handler {
     use super::*;
 

@@ -398,6 +398,24 @@ impl Registry {
         self.arm_internals(&wanted)
     }
 
+    /// Takes back what [`Registry::register_internals`] put at these addresses; the original bytes are there again, unless
+    /// others listen.
+    pub fn unregister_internals(&mut self, places: &[u64]) {
+        let points: Vec<_> = places.iter().filter_map(|at| point::lookup(*at)).collect();
+        for point in &points {
+            let Some(listeners) = point.consumers.load() else { continue };
+            // SAFETY: not freed: whoever frees one needs the lock, too.
+            let is_internal =
+                |consumer: &*const Consumer| unsafe { matches!((**consumer).role(), Role::Internal(_)) };
+            let ours: Vec<_> = listeners.all().iter().copied().filter(is_internal).collect();
+            for consumer in ours {
+                self.detach(point, consumer);
+            }
+        }
+        self.settle(&points);
+        self.retirement.reclaim();
+    }
+
     /// Stands before libc's return from signals, `run` being what knows of it. By a jump, or not at all: a breakpoint would
     /// cost each of the program's handlers a trap, and room for its frame on what may be a small stack.
     ///

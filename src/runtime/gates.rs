@@ -150,6 +150,11 @@ pub fn arm_blocking(registry: &mut Registry, gates: &Gates) {
     arm(registry, &wanted);
 }
 
+/// Takes them out again.
+pub fn disarm_blocking(registry: &mut Registry, gates: &Gates) {
+    registry.unregister_internals(&gates.blocking);
+}
+
 /// Arms all others. No thread may have SIGTRAP blocked.
 pub fn arm_others(registry: &mut Registry, gates: &Gates) {
     let mut wanted: Vec<(u64, InternalHandler)> =

@@ -19,7 +19,7 @@ use crate::probe::{Asked, Registry, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
 use crate::runtime::{gates, plugins, prepare, refusals, report, timebase, trace_file, watch};
-use crate::sys::{self, reserve};
+use crate::sys::{self, FixedHashMap, reserve};
 use crate::trace::file::DEFAULT_SIZE;
 
 /// EX_CONFIG of sysexits.h: a config that can't be used, under UPROBE_STRICT.
@@ -146,19 +146,13 @@ fn start_engine() -> Result<(), i32> {
         let _section = thread::LibrarySection::enter();
         let unusable = |_| -libc::ENOSYS;
         if FOUND.get().is_none() {
-            let found = lock::with(|registry| {
-                let found = gates::find(registry);
-                gates::arm_blocking(registry, &found);
-                found
-            })
-            .map_err(unusable)?;
+            let found = lock::with(gates::find).map_err(unusable)?;
             let _ = FOUND.set(found);
         }
-        wait_for_unblocked_threads()?;
+        let Some(found) = FOUND.get() else { return Err(-libc::ENOSYS) };
+        arm_blocking(found)?;
         lock::with(|registry| {
-            if let Some(found) = FOUND.get() {
-                gates::arm_others(registry, found);
-            }
+            gates::arm_others(registry, found);
             watch::install(registry);
         })
         .map_err(unusable)
@@ -172,22 +166,79 @@ pub fn ends() -> &'static [u64] {
     FOUND.get().map_or(&[], |found| &found.ends)
 }
 
-/// libc blocks all signals for moments (in pthread_create, at a thread's beginning and end): a thread
-/// that is in one when the first breakpoints are written must get out of it first.
-fn wait_for_unblocked_threads() -> Result<(), i32> {
-    /// About a second altogether.
-    const ROUNDS: u32 = 1000;
-    let me = sys::gettid();
-    let is_blocking = |tid: &i32| {
-        *tid != me && sys::blocked_signals(*tid).is_some_and(|mask| mask & sys::sigbit(libc::SIGTRAP) != 0)
-    };
-    for _ in 0..ROUNDS {
-        if !sys::thread_ids().iter().any(is_blocking) {
-            return Ok(());
+/// Arms the sites that only block, when no other thread has SIGTRAP blocked by the program, and returns when none has it
+/// blocked at all.
+///
+/// libc blocks all signals for moments (in pthread_create, at a thread's beginning and end), and a thread that is in one
+/// when the first breakpoints are written gets out of it without meeting them. Not so one for which the program has
+/// blocked them: it meets them in its next pthread_create, or at its end, and dies. So there must be none before, and
+/// where one shows up afterwards that was quicker than we were, they are taken out again.
+fn arm_blocking(found: &gates::Gates) -> Result<(), i32> {
+    /// Looks, a millisecond apart, until libc's moments must be over.
+    const MOMENT: u32 = 20;
+    /// Looks altogether, about.
+    const LONGEST: u32 = 1000;
+    let unusable = |_| -libc::ENOSYS;
+    let mut threads = Threads::default();
+    let mut looks = 0;
+    while looks < LONGEST {
+        looks += 1;
+        threads.look();
+        // Of threads that come and go so fast that they are met in libc's moments only there is nothing else to know.
+        if threads.are_deaf(looks > LONGEST / 2) {
+            sys::sleep_ms(1);
+            continue;
         }
-        sys::sleep_ms(1);
+        lock::with(|registry| gates::arm_blocking(registry, found)).map_err(unusable)?;
+        for _ in 0..MOMENT {
+            threads.look();
+            if threads.masks.iter().all(|(_, mask)| !is_blocked(*mask)) {
+                return Ok(());
+            }
+            sys::sleep_ms(1);
+        }
+        lock::with(|registry| gates::disarm_blocking(registry, found)).map_err(unusable)?;
+        looks += MOMENT;
     }
     Err(-libc::EAGAIN)
+}
+
+/// What the other threads block.
+#[derive(Default)]
+struct Threads {
+    /// At the last look.
+    masks: Vec<(i32, u64)>,
+    /// Whether it was the program that had blocked SIGTRAP, as of the last look outside of libc's moments.
+    known: FixedHashMap<i32, bool>,
+}
+
+impl Threads {
+    fn look(&mut self) {
+        let me = sys::gettid();
+        let others = sys::thread_ids().into_iter().filter(|tid| *tid != me);
+        self.masks = others.filter_map(|tid| Some((tid, sys::blocked_signals(tid)?))).collect();
+        for (tid, mask) in &self.masks {
+            if !is_of_libc(*mask) {
+                self.known.insert(*tid, is_blocked(*mask));
+            }
+        }
+    }
+
+    /// Whether the program has blocked SIGTRAP for one of them, or, unless `unknown_are_not`, may have.
+    fn are_deaf(&self, unknown_are_not: bool) -> bool {
+        self.masks.iter().any(|(tid, _)| self.known.get(tid).copied().unwrap_or(!unknown_are_not))
+    }
+}
+
+fn is_blocked(mask: u64) -> bool {
+    mask & sys::sigbit(libc::SIGTRAP) != 0
+}
+
+/// Whether it is what libc blocks in one of its moments. Then the signal that cancels a thread is among it, which libc
+/// leaves out of all masks that it sets for the program.
+fn is_of_libc(mask: u64) -> bool {
+    const SIGCANCEL: i32 = 32;
+    is_blocked(mask) && mask & sys::sigbit(SIGCANCEL) != 0
 }
 
 unsafe extern "C" fn before_fork() {
