@@ -8,7 +8,7 @@ mod insn_native;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use insn_native::Random;
+use insn_native::{CODE_AT, Fault, Native, Random, State};
 
 /// Inputs tried of each.
 const ROUNDS: u32 = 6000;
@@ -81,4 +81,30 @@ fn windows() {
 #[test]
 fn relocation() {
     run("relocation", checks::seeds::relocation(), checks::relocated::check);
+}
+
+/// Whatever other threads do meanwhile. (The timer was the process's: it counted their time too, and its signal went to any
+/// of them, which went on at the end of a run that was not its own.)
+#[test]
+fn code_without_an_end_is_ended() {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let mut native = Native::take();
+        // 1: jmp 1b
+        native.write(CODE_AT, &[0xeb, 0xfe]);
+        let state = State::random(&mut Random::new(1));
+        for _ in 0..3 {
+            let (_, fault) = native.run_caught(CODE_AT, &state);
+            assert_eq!(fault, Some(Fault { signal: Fault::ENDLESS, rip: CODE_AT }));
+        }
+        over.store(true, Relaxed);
+    });
 }

@@ -73,13 +73,33 @@ fn full_set() -> libc::sigset_t {
     }
 }
 
+thread_local! {
+    /// Of this thread's time, and its signal comes to it: other tests of the process are at work, too.
+    static TIMER: libc::timer_t = own_timer();
+}
+
+fn own_timer() -> libc::timer_t {
+    let mut timer = std::ptr::null_mut();
+    // SAFETY: the event is initialised, and is read now.
+    unsafe {
+        let mut event: libc::sigevent = std::mem::zeroed();
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = Fault::ENDLESS;
+        event.sigev_notify_thread_id = libc::gettid();
+        assert_eq!(libc::timer_create(libc::CLOCK_THREAD_CPUTIME_ID, &mut event, &mut timer), 0);
+    }
+    timer
+}
+
 /// [`Fault::ENDLESS`] after so many microseconds; 0: no more.
 fn limit(microseconds: i64) {
-    let none = libc::timeval { tv_sec: 0, tv_usec: 0 };
-    let timer =
-        libc::itimerval { it_interval: none, it_value: libc::timeval { tv_sec: 0, tv_usec: microseconds } };
-    // SAFETY: the value is ours.
-    unsafe { libc::setitimer(libc::ITIMER_VIRTUAL, &timer, std::ptr::null_mut()) };
+    let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let limit = libc::itimerspec {
+        it_interval: none,
+        it_value: libc::timespec { tv_sec: 0, tv_nsec: microseconds * 1000 },
+    };
+    // SAFETY: the value is ours, and so is the timer.
+    TIMER.with(|timer| unsafe { libc::timer_settime(*timer, 0, &limit, std::ptr::null_mut()) });
 }
 
 fn install() {
