@@ -91,6 +91,32 @@ mod limits {
         assert_counted(&everything("res_limits.c").arg("memory lock"));
     }
 
+    /// What was set aside is no data in the kernel's eyes, as our heap isn't where it must not be: an allocation of ours
+    /// failed at the next `dlopen`, and that killed the program.
+    #[test]
+    fn where_there_is_no_data_any_more_ours_is_none() {
+        assert_counted(&everything("res_limits.c").arg("no data"));
+    }
+
+    /// What limits leave little of from the start is the program's, and what we need is had beside it: an allocation of
+    /// ours failed while the probes were armed.
+    #[test]
+    fn of_memory_from_the_start() {
+        for limit in ["-d 4000", "-Sv 60000"] {
+            let program = Program::new("res_limits.c").build();
+            let command = format!("ulimit {limit}; exec {} 'nothing more'", program.display());
+            let launch = Launch::new("/bin/sh").args(["-c".into(), command]);
+            let launch = ["entry", "call"].into_iter().fold(launch, |launch, kind| {
+                let keys = format!("name = '{kind}-own'\nkind = '{kind}'\naction = ['count']");
+                launch.probe("*res_limits*:*", &keys).probe(
+                    "libc.so.6:*",
+                    &format!("name = '{kind}-libc'\nkind = '{kind}'\naction = ['count']"),
+                )
+            });
+            assert_counted(&launch);
+        }
+    }
+
     /// What we reserve is locked too, but not filled: what threads count in was, 3 MiB each.
     #[test]
     fn locked_memory_stays_little() {

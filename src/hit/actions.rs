@@ -334,6 +334,9 @@ pub unsafe fn call_handler(handler: usize, signal: i32, info: *mut SignalInfo, c
 /// Ends the process by `signal` when our handler returns: the report, the default disposition, and
 /// the same signal again with the same siginfo. The core then shows the program's own frame.
 unsafe fn die(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    if let Some(thread) = thread::existing() {
+        pending::end(thread);
+    }
     if !process::is_borrowed() {
         let hook = ON_DEATH.load(Acquire);
         if !hook.is_null() {

@@ -118,6 +118,15 @@ pub fn hand_over(thread: &ThreadState, blocked: u64) {
     }
 }
 
+/// The process dies of a signal: of what else is pending nothing comes any more, neither behind this one nor, sent
+/// again, while the report is written.
+pub fn end(thread: &ThreadState) {
+    if process::is_borrowed() {
+        thread.lend();
+    }
+    while take(thread, !0).is_some() {}
+}
+
 /// The program ignores `signal` from now on: it is pending nowhere any more (sigaction(2)).
 pub fn discard(signal: i32) {
     let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };

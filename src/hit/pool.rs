@@ -34,9 +34,10 @@ pub fn start() -> bool {
     if BASE.load(Acquire) != 0 {
         return true;
     }
-    let mut size = MOST;
+    // Of what a limit leaves, most is for others.
+    let mut size = (sys::address_space() / 8).clamp(LEAST, MOST);
     while size >= LEAST {
-        if let Ok(base) = sys::map_reserved(size) {
+        if let Ok(base) = sys::map_reserved_not_data(size) {
             UNITS.store((size / UNIT) as u32, Release);
             BASE.store(base, Release);
             return true;

@@ -11,7 +11,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
 use super::call::{madvise, map_anonymous, munmap};
-use super::reserve;
+use super::{beyond, reserve};
 
 /// Sizes are multiples of this, and so are addresses.
 const UNIT: usize = 16;
@@ -283,7 +283,10 @@ unsafe impl GlobalAlloc for Allocator {
             }
             // Pages are enough alignment for everything std asks for.
             None if layout.align() <= 4096 => {
-                let block = map_anonymous(layout.size()).ok().or_else(|| reserve::take(layout.size(), 4096));
+                let size = layout.size();
+                let block = map_anonymous(size).ok().or_else(|| reserve::take(size, 4096));
+                // What is below stays when the block is given back: a page without access.
+                let block = block.or_else(|| beyond::map(size));
                 block.map_or(std::ptr::null_mut(), |a| a as *mut u8)
             }
             None => std::ptr::null_mut(),

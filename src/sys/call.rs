@@ -237,6 +237,27 @@ pub fn map_inaccessible(len: usize) -> Result<usize, i32> {
     unsafe { mmap(0, len, libc::PROT_NONE, flags, -1, 0) }
 }
 
+/// The same, of which the kernel counts nothing as data (RLIMIT_DATA) when [`protect`] makes it writable: so it does with
+/// what may be a stack. It does not grow: below is a page without access, in which it ends.
+pub fn map_inaccessible_not_data(len: usize) -> Result<usize, i32> {
+    const GUARD: usize = 4096;
+    let base = map_inaccessible(len + GUARD)? + GUARD;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: the upper part of what was just mapped.
+    unsafe { mmap(base, len, libc::PROT_NONE, flags | libc::MAP_FIXED | libc::MAP_GROWSDOWN, -1, 0) }
+}
+
+/// [`map_reserved`], not counted as data either, which would leave the program less of what it may have.
+pub fn map_reserved_not_data(len: usize) -> Result<usize, i32> {
+    let base = map_inaccessible_not_data(len)?;
+    if LOCKS_FUTURE.load(Relaxed) {
+        // SAFETY: our own fresh mapping.
+        let _ = unsafe { syscall3(libc::SYS_munlock, base, len, 0) };
+    }
+    protect(base, len, libc::PROT_READ | libc::PROT_WRITE)?;
+    Ok(base)
+}
+
 /// mprotect(2) of memory of ours.
 pub fn protect(address: usize, len: usize, access: i32) -> Result<(), i32> {
     // SAFETY: data of our own, which nobody uses with less access.

@@ -1,11 +1,12 @@
 //! Memory set aside for the time when the kernel gives no more: the report is still to be made then.
 //!
 //! One stretch of addresses without access, so that it costs nothing, not even where all memory is
-//! locked; what is taken of it is made accessible, and never given back. Signal-safe.
+//! locked; what is taken of it is made accessible, which no limit forbids, and never given back. Signal-safe.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
-use super::call::{map_anonymous, map_inaccessible, protect};
+use super::beyond;
+use super::call::{map_anonymous, map_inaccessible_not_data, protect};
 
 /// Least size of it that is worth having.
 const LEAST: usize = 1 << 20;
@@ -21,7 +22,7 @@ static IS_OPEN: AtomicBool = AtomicBool::new(false);
 pub fn provide(len: usize) {
     let mut len = len.next_multiple_of(PAGE);
     while END.load(Acquire) == 0 && len >= LEAST {
-        if let Ok(base) = map_inaccessible(len) {
+        if let Ok(base) = map_inaccessible_not_data(len) {
             BASE.store(base, SeqCst);
             NEXT.store(base, SeqCst);
             END.store(base + len, SeqCst);
@@ -66,9 +67,9 @@ pub fn take(len: usize, align: usize) -> Option<usize> {
     }
 }
 
-/// Memory for good, from the kernel or, where it gives none, from here.
+/// Memory for good, from the kernel or, where it gives none at all, from here.
 pub fn map(len: usize) -> Option<usize> {
-    map_anonymous(len).ok().or_else(|| take(len, PAGE))
+    map_anonymous(len).ok().or_else(|| beyond::map(len)).or_else(|| take(len, PAGE))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 /* Each mode sets a limit, and then does what programs do. It tells how often work() ran. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -88,6 +89,15 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "data")) {
 		limit(RLIMIT_DATA, vm("VmData") + (24 << 20));
 		some_work();
+	} else if (!strcmp(mode, "no data")) {
+		limit(RLIMIT_DATA, 0);
+		for (int i = 0; i < 20; i++) {
+			void *library = dlopen("libm.so.6", RTLD_NOW);
+			printf("dlopen %s\n", library ? "works" : "fails");
+			work();
+		}
+		void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		printf("mmap %s\n", p == MAP_FAILED ? strerror(errno) : "works");
 	} else if (!strcmp(mode, "stack")) {
 		limit(RLIMIT_STACK, 64 << 10);
 		some_work();
@@ -148,6 +158,9 @@ int main(int argc, char **argv)
 			printf("open %d %zu\n", fd, malloc_usable_size(mode == argv[0] ? argv : NULL));
 			close(fd);
 		}
+	} else if (!strcmp(mode, "nothing more")) {
+		for (int i = 0; i < 100; i++)
+			work();
 	} else if (!strcmp(mode, "nothing") || !strcmp(mode, "nobody reads")) {
 		some_work();
 	}

@@ -46,6 +46,23 @@ static int pipes(void)
 	close(ends[0]);
 	return (int)write(ends[1], "x", 1);
 }
+/* Several that are pending at once: the lowest number ends it, whatever was sent first. */
+static int first_of(int a, int b, int c)
+{
+	sigset_t all, none;
+
+	sigfillset(&all);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	MUST(raise(a));
+	MUST(raise(b));
+	MUST(raise(c));
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	return 1;
+}
+static int fault_and_trap(void) { return first_of(SIGSEGV, SIGTRAP, SIGSEGV); }
+static int trap_and_fault(void) { return first_of(SIGTRAP, SIGFPE, SIGBUS); }
+static int many_at_once(void) { return first_of(SIGTERM, SIGSEGV, SIGILL); }
 static int stops(void) { raise(SIGSTOP); work(2); return 6; }
 static int by_exit(void) { exit(11); }
 static int by_quick_exit(void) { quick_exit(12); }
@@ -95,7 +112,7 @@ int main(void)
 
 	TRY(zero); TRY(most); TRY(beyond); TRY(killed); TRY(terminated); TRY(aborted); TRY(faults); TRY(traps);
 	TRY(illegal); TRY(divides); TRY(pipes); TRY(by_exit); TRY(by_quick_exit); TRY(by_return_of_a_thread);
-	TRY(by_another_thread); TRY(family);
+	TRY(by_another_thread); TRY(family); TRY(fault_and_trap); TRY(trap_and_fault); TRY(many_at_once);
 	pid = child(stops);
 	waitpid(pid, &status, WUNTRACED);
 	tell_status("stopped", status);
