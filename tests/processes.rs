@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::time::Duration;
-
 use common::*;
 
 fn source(name: &str) -> Program {
@@ -220,7 +218,7 @@ mod threads {
 
     #[test]
     fn fork_in_handlers() {
-        let outcome = start("fork_inside.c", &[]).timeout(Duration::from_secs(100)).run();
+        let outcome = start("fork_inside.c", &[]).run();
         let line = |mode: u32| format!("mode {mode}: wrong 0, children 20\n");
         assert_eq!(outcome.stdout, (0..4).map(line).collect::<String>(), "{outcome}");
         assert_eq!(outcome.end, End::Exit(0), "{outcome}");

@@ -244,7 +244,10 @@ pub fn map_inaccessible_not_data(len: usize) -> Result<usize, i32> {
     let base = map_inaccessible(len + GUARD)? + GUARD;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: the upper part of what was just mapped.
-    unsafe { mmap(base, len, libc::PROT_NONE, flags | libc::MAP_FIXED | libc::MAP_GROWSDOWN, -1, 0) }
+    let made =
+        unsafe { mmap(base, len, libc::PROT_NONE, flags | libc::MAP_FIXED | libc::MAP_GROWSDOWN, -1, 0) };
+    // Where that can't be had it is data.
+    Ok(made.unwrap_or(base))
 }
 
 /// [`map_reserved`], not counted as data either, which would leave the program less of what it may have.
