@@ -193,6 +193,11 @@ fn programs_that_execute_themselves() {
 }
 
 #[test]
+fn programs_that_are_started_to_be_traced() {
+    assert_unnoticed_twice(&start("debugger.c", &[]));
+}
+
+#[test]
 fn programs_that_are_executed_by_threads_and_vfork_children() {
     for how in ["thread", "vforked"] {
         let launch = start("execs.c", &[how]);

@@ -39,7 +39,7 @@ pub fn start(on_exit: fn(), on_exec: ExecHook) {
 }
 
 /// The system calls that are gated, by number.
-pub const GATED: [i64; 19] = [
+pub const GATED: [i64; 20] = [
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigpending,
@@ -51,6 +51,7 @@ pub const GATED: [i64; 19] = [
     libc::SYS_epoll_pwait2,
     libc::SYS_execve,
     libc::SYS_execveat,
+    libc::SYS_ptrace,
     libc::SYS_prctl,
     libc::SYS_close_range,
     libc::SYS_vfork,
@@ -101,6 +102,7 @@ pub fn on_syscall(hit: &mut Hit<'_>) -> Flow {
         libc::SYS_pselect6 => wait::pselect(hit, args[5]),
         libc::SYS_execve => execute::execute(hit, args, 2),
         libc::SYS_execveat => execute::execute(hit, args, 3),
+        libc::SYS_ptrace => execute::ptrace(hit, args[0]),
         libc::SYS_prctl => {
             // PR_SET_NAME (and whatever else): ask again at the next event.
             if let Some(thread) = thread::existing() {

@@ -141,6 +141,8 @@ pub struct ThreadState {
     pub borrower_defaults: AtomicU64,
     /// And which to ignore.
     pub borrower_ignores: AtomicU64,
+    /// Whether it is to be traced by its parent (see `gates::execute`).
+    pub borrower_is_traced: AtomicBool,
     /// Which are pending for the parent meanwhile, and how they were sent.
     lender_pending: AtomicU32,
     lender_info: UnsafeCell<[SignalInfo; PROTECTED.len()]>,
@@ -374,6 +376,7 @@ impl ThreadState {
             }
             self.borrower_defaults.store(0, Relaxed);
             self.borrower_ignores.store(0, Relaxed);
+            self.borrower_is_traced.store(false, Relaxed);
         }
     }
 

@@ -1,4 +1,4 @@
-//! execve and execveat.
+//! execve and execveat, and what waits for them.
 
 use std::sync::atomic::Ordering::*;
 
@@ -51,6 +51,9 @@ pub(super) fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flo
         pending::hand_over(thread, blocked);
     }
     let number = hit.regs.rax as i64;
+    if found {
+        begin_to_be_traced();
+    }
     // A child that borrows our memory does not come back from here: the hit must not look unfinished to
     // the thread it borrowed from.
     let depth = thread::existing().map_or(0, ThreadState::suspend);
@@ -80,4 +83,29 @@ pub(super) fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flo
         let _ = process::page().finished.compare_exchange(1, 0, Relaxed, Relaxed);
     }
     skip(hit, result)
+}
+
+/// ptrace(PTRACE_TRACEME). Who is traced stops at a breakpoint of ours, and a vfork child does so for good: its parent, which
+/// would let it go on, waits for it to execute something (gdb begins a program so). So it is traced from there on.
+pub(super) fn ptrace(hit: &mut Hit<'_>, request: u64) -> Flow {
+    let lender = thread::existing().filter(|thread| thread.tid.load(Relaxed) != sys::gettid());
+    match lender {
+        Some(thread) if request == u64::from(libc::PTRACE_TRACEME) && process::is_borrowed() => {
+            thread.lend();
+            thread.borrower_is_traced.store(true, Relaxed);
+            skip(hit, Ok(0))
+        }
+        _ => Flow::Continue,
+    }
+}
+
+fn begin_to_be_traced() {
+    let is_wanted = |thread: &&ThreadState| {
+        thread.borrower_is_traced.load(Relaxed) && thread.borrower.load(Relaxed) == sys::getpid()
+    };
+    if let Some(thread) = thread::existing().filter(is_wanted) {
+        thread.borrower_is_traced.store(false, Relaxed);
+        // SAFETY: the program's own call; it has no pointers.
+        let _ = unsafe { sys::syscall3(libc::SYS_ptrace, libc::PTRACE_TRACEME as usize, 0, 0) };
+    }
 }
