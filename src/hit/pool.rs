@@ -35,7 +35,7 @@ pub fn start() -> bool {
         return true;
     }
     // Of what a limit leaves, most is for others.
-    let mut size = (sys::address_space() / 8).clamp(LEAST, MOST);
+    let mut size = (sys::soft_limit(libc::RLIMIT_AS) as usize / 8).clamp(LEAST, MOST);
     while size >= LEAST {
         if let Ok(base) = sys::map_reserved_not_data(size) {
             UNITS.store((size / UNIT) as u32, Release);

@@ -145,11 +145,7 @@ fn start_engine() -> Result<(), i32> {
     let gated = GATED.get_or_try_init(|| {
         let _section = thread::LibrarySection::enter();
         let unusable = |_| -libc::ENOSYS;
-        if FOUND.get().is_none() {
-            let found = lock::with(gates::find).map_err(unusable)?;
-            let _ = FOUND.set(found);
-        }
-        let Some(found) = FOUND.get() else { return Err(-libc::ENOSYS) };
+        let found = FOUND.get_or_try_init(|| lock::with(gates::find).map_err(unusable))?;
         arm_blocking(found)?;
         lock::with(|registry| {
             gates::arm_others(registry, found);

@@ -79,18 +79,12 @@ pub fn open(naming: &Naming, template: &str, size: u64) -> Result<Mapped, Failur
 
 /// What the limits of this process leave of `size`.
 fn allowed(size: u64) -> Result<u64, Failure> {
-    let limit = |resource| {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: one rlimit.
-        let status = unsafe { libc::getrlimit(resource, &raw mut limit) };
-        if status == 0 { limit.rlim_cur } else { u64::MAX }
-    };
     // Beyond the first there is a signal; of the second the program wants the most for itself.
-    let files = limit(libc::RLIMIT_FSIZE);
+    let files = sys::soft_limit(libc::RLIMIT_FSIZE);
     if files < file::LEAST_SIZE {
         return Err(Failure::Limit(files));
     }
-    Ok(file::whole_size(size.min(files).min(limit(libc::RLIMIT_AS) / 8)))
+    Ok(file::whole_size(size.min(files).min(sys::soft_limit(libc::RLIMIT_AS) / 8)))
 }
 
 /// Makes the file anew. It takes no room on the disk before it is written to.

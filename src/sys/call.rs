@@ -219,14 +219,20 @@ pub fn note_locking(flags: i32) {
 pub fn map_reserved(len: usize) -> Result<usize, i32> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let access = libc::PROT_READ | libc::PROT_WRITE;
-    let first = if LOCKS_FUTURE.load(Relaxed) { libc::PROT_NONE } else { access };
+    if LOCKS_FUTURE.load(Relaxed) {
+        return open(map_inaccessible(len)?, len);
+    }
     // SAFETY: no MAP_FIXED: no existing mapping changes.
-    let base = unsafe { mmap(0, len, first, flags, -1, 0) }?;
-    if first != access {
+    unsafe { mmap(0, len, access, flags, -1, 0) }
+}
+
+/// Gives access to fresh memory of ours that had none; nothing of it is locked, and so filled.
+fn open(base: usize, len: usize) -> Result<usize, i32> {
+    if LOCKS_FUTURE.load(Relaxed) {
         // SAFETY: our own fresh mapping.
         let _ = unsafe { syscall3(libc::SYS_munlock, base, len, 0) };
-        protect(base, len, access)?;
     }
+    protect(base, len, libc::PROT_READ | libc::PROT_WRITE)?;
     Ok(base)
 }
 
@@ -252,13 +258,23 @@ pub fn map_inaccessible_not_data(len: usize) -> Result<usize, i32> {
 
 /// [`map_reserved`], not counted as data either, which would leave the program less of what it may have.
 pub fn map_reserved_not_data(len: usize) -> Result<usize, i32> {
-    let base = map_inaccessible_not_data(len)?;
-    if LOCKS_FUTURE.load(Relaxed) {
-        // SAFETY: our own fresh mapping.
-        let _ = unsafe { syscall3(libc::SYS_munlock, base, len, 0) };
-    }
-    protect(base, len, libc::PROT_READ | libc::PROT_WRITE)?;
-    Ok(base)
+    open(map_inaccessible_not_data(len)?, len)
+}
+
+/// The limits of a resource, soft and hard, as they were before these were set. getrlimit(2).
+pub fn limits(resource: libc::__rlimit_resource_t, new: Option<[u64; 2]>) -> Option<[u64; 2]> {
+    let mut old = [0_u64; 2];
+    let new = new.as_ref().map_or(std::ptr::null(), |new| new.as_ptr());
+    let to = old.as_mut_ptr() as usize;
+    // SAFETY: two words each, the layout of struct rlimit64.
+    unsafe { syscall4(libc::SYS_prlimit64, 0, resource as usize, new as usize, to) }.ok()?;
+    Some(old)
+}
+
+/// The soft one; the greatest number where there is none.
+#[must_use]
+pub fn soft_limit(resource: libc::__rlimit_resource_t) -> u64 {
+    limits(resource, None).map_or(u64::MAX, |[soft, _]| soft)
 }
 
 /// mprotect(2) of memory of ours.

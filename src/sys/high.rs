@@ -5,7 +5,7 @@
 //! find one of its own files under our number afterwards. Otherwise they go as high as the limit
 //! allows, and the caller guards them (see `hit::gates`).
 
-use super::call::syscall4;
+use super::call::limits;
 use super::file::Fd;
 
 /// Room asked for above the soft limit.
@@ -14,34 +14,19 @@ const ABOVE: u64 = 64;
 /// lowered its own limit, may have numbers above that.
 const LOWEST: u64 = 1024;
 
-fn limits(new: Option<[u64; 2]>) -> Option<[u64; 2]> {
-    let mut old = [0_u64; 2];
-    let new = new.as_ref().map_or(std::ptr::null(), |new| new.as_ptr());
-    // SAFETY: two words each, the layout of struct rlimit64.
-    unsafe {
-        syscall4(
-            libc::SYS_prlimit64,
-            0,
-            libc::RLIMIT_NOFILE as usize,
-            new as usize,
-            old.as_mut_ptr() as usize,
-        )
-    }
-    .ok()?;
-    Some(old)
-}
-
 /// Runs `work`, which gets the first of a few numbers at or above the soft limit, while those may be used; `None` where
 /// the limit can't be raised (the hard one too, where we may; both are put back).
 pub fn with_more_descriptors<R>(work: impl FnOnce(u64) -> R) -> Option<R> {
-    let [soft, hard] = limits(None)?;
+    let [soft, hard] = limits(libc::RLIMIT_NOFILE, None)?;
     if soft >= i32::MAX as u64 - ABOVE {
         return None;
     }
-    let raised = |first: u64| limits(Some([first + ABOVE, hard.max(first + ABOVE)])).map(|_| first);
+    let raised = |first: u64| {
+        limits(libc::RLIMIT_NOFILE, Some([first + ABOVE, hard.max(first + ABOVE)])).map(|_| first)
+    };
     let first = raised(soft.max(LOWEST)).or_else(|| raised(soft))?;
     let result = work(first);
-    limits(Some([soft, hard]));
+    limits(libc::RLIMIT_NOFILE, Some([soft, hard]));
     Some(result)
 }
 
@@ -49,14 +34,15 @@ pub fn with_more_descriptors<R>(work: impl FnOnce(u64) -> R) -> Option<R> {
 #[must_use]
 pub fn descriptors_are_scarce() -> bool {
     const FEW: u64 = 64;
-    limits(None).is_some_and(|[soft, _]| soft <= FEW) && with_more_descriptors(|_| ()).is_none()
+    limits(libc::RLIMIT_NOFILE, None).is_some_and(|[soft, _]| soft <= FEW)
+        && with_more_descriptors(|_| ()).is_none()
 }
 
 /// Moves a descriptor out of the program's numbers, or, second best, to a high one. Says whether the
 /// program can't get the number.
 #[must_use]
 pub fn move_out_of_reach(fd: Fd) -> (Fd, bool) {
-    let Some([soft, _]) = limits(None) else { return (fd, false) };
+    let Some([soft, _]) = limits(libc::RLIMIT_NOFILE, None) else { return (fd, false) };
     if let Some(Ok(moved)) = with_more_descriptors(|first| Fd::duplicate(fd.raw(), first as i32)) {
         return (moved, true);
     }

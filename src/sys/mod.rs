@@ -23,7 +23,6 @@ mod tasks;
 mod usage;
 
 pub use alloc::{Allocator, trim};
-pub use beyond::address_space;
 pub use call::*;
 pub use file::{Fd, FileId, Mapping, file_id, map_stack, read_whole, stat_raw, write_raw};
 pub use high::{descriptors_are_scarce, move_out_of_reach, with_more_descriptors};
