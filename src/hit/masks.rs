@@ -230,9 +230,7 @@ pub fn on_restorer(hit: &mut Hit<'_>) -> Flow {
 /// What a vfork child does to its masks is kept apart.
 fn settle(thread: &ThreadState) {
     thread.settle_borrower();
-    if process::is_borrowed() {
-        thread.lend();
-    }
+    thread.lend_if_borrowed();
 }
 
 /// Goes to `$target` where one of the five is blocked in the mask of the ucontext at rsp + `$ucontext`, or for the

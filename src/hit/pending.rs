@@ -109,9 +109,7 @@ fn set_mask(thread: &ThreadState, context: *mut SignalContext, mask: u64) {
 /// are blocked in earnest, as they must be before this. Where exec fails they come back as they went.
 pub fn hand_over(thread: &ThreadState, blocked: u64) {
     let (pid, tid) = (sys::getpid(), sys::gettid());
-    if process::is_borrowed() {
-        thread.lend();
-    }
+    thread.lend_if_borrowed();
     while let Some(info) = take(thread, blocked) {
         // SAFETY: a siginfo the kernel gave us, to the thread itself: the program begins with it.
         let _ = unsafe { sys::tgsigqueueinfo(pid, tid, info.signal, std::ptr::from_ref(&info).cast()) };
@@ -121,9 +119,7 @@ pub fn hand_over(thread: &ThreadState, blocked: u64) {
 /// The process dies of a signal: of what else is pending nothing comes any more, neither behind this one nor, sent
 /// again, while the report is written.
 pub fn end(thread: &ThreadState) {
-    if process::is_borrowed() {
-        thread.lend();
-    }
+    thread.lend_if_borrowed();
     while take(thread, !0).is_some() {}
 }
 
@@ -226,10 +222,7 @@ pub unsafe fn set_aside(thread: &ThreadState, signal: i32, info: &SignalInfo, co
     let bit = sigbit(signal);
     // SAFETY: the caller's promise.
     let waits = unsafe { wait_again(thread, signal, context) };
-    let borrowed = process::is_borrowed();
-    if borrowed {
-        thread.lend();
-    }
+    let borrowed = thread.lend_if_borrowed();
     if waits || info.is_for_thread() || borrowed {
         pend(thread, signal, info);
     } else if !forward(thread, signal, info) {

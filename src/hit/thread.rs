@@ -361,7 +361,16 @@ impl ThreadState {
         sys::set_signal_mask(mask);
     }
 
-    /// The caller is a vfork child about to change its signals.
+    /// The caller is about to change its signals, and may be a vfork child. Whether it is.
+    pub fn lend_if_borrowed(&self) -> bool {
+        let is_borrowed = process::is_borrowed();
+        if is_borrowed {
+            self.lend();
+        }
+        is_borrowed
+    }
+
+    /// The same of one that is.
     pub fn lend(&self) {
         let pid = sys::getpid();
         if self.borrower.swap(pid, Relaxed) != pid {

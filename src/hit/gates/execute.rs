@@ -9,10 +9,15 @@ use crate::hit::trap::Hit;
 use crate::hit::{actions, asm, pending, process};
 use crate::sys::{self, KernelSigaction};
 
+/// The state on which the caller runs, where that is a vfork child that has said something of its own.
+fn borrowed_state() -> Option<&'static ThreadState> {
+    thread::current().filter(|thread| thread.borrower.load(Relaxed) == sys::getpid())
+}
+
 /// Whether a protected signal is ignored, in a vfork child's own eyes where it said something.
 fn is_ignored(signal: i32) -> bool {
     let bit = sys::sigbit(signal);
-    match thread::current().filter(|thread| thread.borrower.load(Relaxed) == sys::getpid()) {
+    match borrowed_state() {
         Some(thread) if thread.borrower_defaults.load(Relaxed) & bit != 0 => false,
         Some(thread) if thread.borrower_ignores.load(Relaxed) & bit != 0 => true,
         _ => actions::is_ignored(signal),
@@ -88,23 +93,20 @@ pub(super) fn execute(hit: &mut Hit<'_>, mut args: [u64; 6], envp: usize) -> Flo
 /// ptrace(PTRACE_TRACEME). Who is traced stops at a breakpoint of ours, and a vfork child does so for good: its parent, which
 /// would let it go on, waits for it to execute something (gdb begins a program so). So it is traced from there on.
 pub(super) fn ptrace(hit: &mut Hit<'_>, request: u64) -> Flow {
-    let lender = thread::existing().filter(|thread| thread.tid.load(Relaxed) != sys::gettid());
-    match lender {
-        Some(thread) if request == u64::from(libc::PTRACE_TRACEME) && process::is_borrowed() => {
-            thread.lend();
-            thread.borrower_is_traced.store(true, Relaxed);
-            skip(hit, Ok(0))
-        }
-        _ => Flow::Continue,
+    if request != u64::from(libc::PTRACE_TRACEME) || !process::is_borrowed() {
+        return Flow::Continue;
     }
+    // One beside its parent has a state of its own.
+    let Some(thread) = thread::existing().filter(|thread| thread.tid.load(Relaxed) != sys::gettid()) else {
+        return Flow::Continue;
+    };
+    thread.lend();
+    thread.borrower_is_traced.store(true, Relaxed);
+    skip(hit, Ok(0))
 }
 
 fn begin_to_be_traced() {
-    let is_wanted = |thread: &&ThreadState| {
-        thread.borrower_is_traced.load(Relaxed) && thread.borrower.load(Relaxed) == sys::getpid()
-    };
-    if let Some(thread) = thread::existing().filter(is_wanted) {
-        thread.borrower_is_traced.store(false, Relaxed);
+    if borrowed_state().is_some_and(|thread| thread.borrower_is_traced.swap(false, Relaxed)) {
         // SAFETY: the program's own call; it has no pointers.
         let _ = unsafe { sys::syscall3(libc::SYS_ptrace, libc::PTRACE_TRACEME as usize, 0, 0) };
     }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering::*;
 use crate::hit::consumer::Flow;
 use crate::hit::gates::skip;
 use crate::hit::memory::SafeMemory;
+use crate::hit::pending;
 use crate::hit::thread::{self, PROTECTED_MASK};
 use crate::hit::trap::Hit;
-use crate::hit::{pending, process};
 use crate::regs::Memory;
 use crate::sys::{self, SIGSET_SIZE};
 
@@ -39,9 +39,7 @@ pub(super) fn sigprocmask(hit: &mut Hit<'_>, [how, new, old, size, ..]: [u64; 6]
     let copied = old == 0 || SafeMemory.write(old, &before.to_le_bytes()) == 8;
     skip(hit, if copied { Ok(0) } else { Err(libc::EFAULT) });
     if let Some(thread) = thread {
-        if process::is_borrowed() {
-            thread.lend();
-        }
+        thread.lend_if_borrowed();
         thread.end_wait();
         thread.set_mask(after);
         // SAFETY: the frame of this signal, complete.
