@@ -17,8 +17,10 @@ use crate::hit::{asm, fault, hidden, masks, pending, process, trap};
 use crate::sys::{self, KernelSigaction, SA_RESTORER, sigbit};
 
 mod call;
+mod nesting;
 
 pub use call::HandlerCall;
+pub use nesting::{bound, forbid, let_in};
 
 /// Signals are 1..=64.
 pub const SIGNALS: usize = 65;
@@ -129,7 +131,7 @@ pub const fn is_libc_internal(signal: i32) -> bool {
 }
 
 /// Our registration with the kernel of a protected signal. All asynchronous signals wait while a hit
-/// is handled; our own come through, since a handler may hit a probe or crash.
+/// is handled; our own come through, since a handler may hit a probe or crash (but see [`nesting`]).
 fn protected_action(signal: i32, believed: &KernelSigaction) -> KernelSigaction {
     let entry =
         if signal == libc::SIGTRAP { trap::on_trap as *const () } else { fault::on_fault as *const () };
@@ -141,7 +143,7 @@ fn protected_action(signal: i32, believed: &KernelSigaction) -> KernelSigaction 
         libc::SIGTRAP => (libc::SA_RESTART, 0),
         _ => (libc::SA_RESTART | libc::SA_ONSTACK, 0),
     };
-    let own = libc::SA_SIGINFO | libc::SA_NODEFER | forced;
+    let own = libc::SA_SIGINFO | nesting::flags() | forced;
     KernelSigaction {
         handler: entry as usize,
         flags: own as u64 | SA_RESTORER | (believed.flags & kept as u64),
@@ -334,6 +336,8 @@ pub unsafe fn call_handler(handler: usize, signal: i32, info: *mut SignalInfo, c
 /// Ends the process by `signal` when our handler returns: the report, the default disposition, and
 /// the same signal again with the same siginfo. The core then shows the program's own frame.
 unsafe fn die(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
+    // The report calls libc, where probes may be.
+    let_in();
     if let Some(thread) = thread::existing() {
         pending::end(thread);
     }

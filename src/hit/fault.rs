@@ -29,6 +29,11 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
         unsafe { (*context).regs.rip = next };
         return;
     }
+    if synchronous {
+        actions::let_in();
+    } else {
+        actions::bound();
+    }
     // One that came as announced, when that had been seen already, has been handled.
     if !synchronous && pending::is_announced(signal) {
         // SAFETY: the kernel's information.

@@ -55,6 +55,8 @@ pub struct SignalInfo {
     rest: [u64; 13],
 }
 
+/// Exception vector of a division by zero.
+pub const VECTOR_DIVISION: u64 = 0;
 /// Exception vector of int3.
 pub const VECTOR_BREAKPOINT: u64 = 3;
 /// Exception vector of an undefined opcode.

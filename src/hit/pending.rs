@@ -166,6 +166,7 @@ unsafe fn put_off(thread: &ThreadState, signal: i32, info: &SignalInfo, context:
 fn is_about_to_wait(thread: &ThreadState) -> bool {
     const RIP: usize = offset_of!(SignalContext, regs) + offset_of!(Regs, rip);
     let frame = thread.leads_to_wait.load(Relaxed);
+    actions::let_in();
     let rip = SafeMemory.read_u64(frame.wrapping_add(RIP as u64)).filter(|_| frame != 0);
     let found = rip.and_then(slots::locate);
     found.is_some_and(|found| found.stepping && found.pc == SlotPc::Before)
@@ -247,8 +248,11 @@ unsafe fn wait_again(thread: &ThreadState, signal: i32, context: *mut SignalCont
     let Some(InSlot { point, stepping: true, pc: SlotPc::Before }) = slots::locate(regs.rip) else {
         return false;
     };
-    let waits = regs.rax == libc::SYS_rt_sigtimedwait as u64
-        && SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
+    if regs.rax != libc::SYS_rt_sigtimedwait as u64 {
+        return false;
+    }
+    actions::let_in();
+    let waits = SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
     if waits {
         regs.rip = point.at;
         thread.drop_step(point.slot() + STEP_OFFSET);
@@ -326,11 +330,13 @@ fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
     let Some(at) = PROTECTED.iter().position(|protected| *protected == signal) else { return };
     // Not among what a child that is gone had pending.
     thread.settle_borrower();
-    if thread.pending.fetch_or(1 << at, AcqRel) & (1 << at) == 0 {
+    if thread.pending.load(Acquire) & (1 << at) == 0 {
         let mut info = *info;
         info.show();
+        // Whole before it is said to be there: another of the five may come here meanwhile, and be told of it.
         // SAFETY: this thread's own cell.
         unsafe { (&mut *thread.pending_info.get())[at] = info };
+        thread.pending.fetch_or(1 << at, AcqRel);
     }
 }
 
@@ -359,13 +365,18 @@ pub fn own_pending(thread: &ThreadState) -> u64 {
 /// Takes one pending signal out of `set`, for sigwait and its kin.
 #[must_use]
 pub fn take(thread: &ThreadState, set: u64) -> Option<SignalInfo> {
-    let own = own_pending(thread);
-    let Some(at) = PROTECTED.iter().position(|signal| set & own & sigbit(*signal) != 0) else {
-        return if is_lent(thread) { None } else { PROCESS_PENDING.take(set) };
-    };
-    thread.pending.fetch_and(!(1 << at), AcqRel);
-    // SAFETY: this thread's own cell.
-    Some(unsafe { (&*thread.pending_info.get())[at] })
+    loop {
+        let own = own_pending(thread);
+        let Some(at) = PROTECTED.iter().position(|signal| set & own & sigbit(*signal) != 0) else {
+            return if is_lent(thread) { None } else { PROCESS_PENDING.take(set) };
+        };
+        // SAFETY: this thread's own cell.
+        let info = unsafe { (&*thread.pending_info.get())[at] };
+        // A handler that came here meanwhile may have taken it.
+        if thread.pending.fetch_and(!(1 << at), AcqRel) & (1 << at) != 0 {
+            return Some(info);
+        }
+    }
 }
 
 /// At the end of a hit: delivers what was held back meanwhile.

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
+use crate::hit::actions;
 use crate::hit::consumer::Flow;
 use crate::hit::dispatch::{self, PR_SET_SYSCALL_USER_DISPATCH};
 use crate::hit::gates::skip;
@@ -138,6 +139,9 @@ fn filter(hit: &mut Hit<'_>, program: Program, flags: u64) -> Flow {
         counter: matches!(program, Program::Strict),
         dispatched: false,
     };
+    if !may(libc::SYS_rt_sigprocmask, [0; 6]) {
+        actions::forbid();
+    }
     let is_for_all = flags & TSYNC != 0;
     let makes_threads = [libc::SYS_clone, libc::SYS_clone3].iter().any(|number| may(*number, [0; 6]));
     if !makes_threads && sys::thread_ids().len() == 1 {

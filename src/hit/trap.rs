@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::*;
 
 use crate::fetch::HitInput;
 use crate::hit::consumer::{Flow, Role};
-use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_BREAKPOINT};
+use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_BREAKPOINT, VECTOR_DIVISION};
 use crate::hit::hidden::Evidence;
 use crate::hit::listeners::Listeners;
 use crate::hit::memory::SafeMemory;
@@ -101,6 +101,7 @@ pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, cont
     // SAFETY: the kernel's frame and arguments, passed on.
     unsafe {
         if info.code == SI_KERNEL {
+            actions::let_in();
             if !take_breakpoint(trapped) && !has_gone(trapped) {
                 give(signal, info, context);
             }
@@ -158,6 +159,7 @@ unsafe fn take_hidden(
 ) -> bool {
     if info.code <= 0 {
         hidden::expect();
+        actions::bound();
     }
     // SAFETY: the caller's promise; nobody else touches the frame.
     if !hidden::is_hidden(unsafe { &*context }, evidence) {
@@ -167,12 +169,15 @@ unsafe fn take_hidden(
     if !is_seen {
         pending::keep(thread, info);
     }
+    actions::let_in();
     // SAFETY: the caller's promise.
     unsafe {
         if !take_breakpoint(context) {
             // An instruction inside a jump that has gone.
             (*context).regs.rip -= 1;
         }
+        // Another may come to the frame on it (see `trapped`) before that one's handler has begun.
+        (*context).trap_number = VECTOR_DIVISION;
         pending::end_hit(thread, context);
     }
     true

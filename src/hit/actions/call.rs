@@ -34,7 +34,7 @@ impl HandlerCall {
         // SAFETY: the caller's promise.
         let mask = unsafe { &raw mut (*context).mask };
         // SAFETY: the frame's mask, which the thread goes on with; the program sees what it believes.
-        unsafe { *mask |= thread.map_or(0, |thread| thread.blocked.load(Relaxed)) };
+        unsafe { *mask = *mask & !PROTECTED_MASK | thread.map_or(0, |thread| thread.blocked.load(Relaxed)) };
         if let Some(thread) = thread {
             thread.end_wait();
             thread.set_mask(self.during);
