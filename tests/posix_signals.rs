@@ -126,6 +126,26 @@ fn a_thread_behind_a_breakpoint_has_not_always_run_into_it() {
     }
 }
 
+/// Each on top of the one before, until the stack was full.
+#[test]
+fn a_flood_needs_no_more_of_a_stack_than_its_depth() {
+    for method in ["auto", "int3"] {
+        let keys = format!("method = '{method}'\naction = ['count']");
+        let outcome = built("shallow.c").probe("exe:work", &keys).run();
+        assert!(outcome.stdout.starts_with("TRAP\nSEGV\nBUS\nFPE\nILL\n"), "{outcome}");
+        assert_eq!(outcome.hits("exe:work"), told(&outcome)[0].1, "{outcome}");
+    }
+}
+
+/// One in forty was lost where a thread's first breakpoint was under way.
+#[test]
+fn no_sigtrap_is_lost_to_a_thread_that_just_begins() {
+    for method in ["auto", "int3"] {
+        let keys = format!("method = '{method}'\naction = ['count']");
+        assert_same_as_native(&built("newcomer.c").probe("exe:work", &keys));
+    }
+}
+
 /// One in eight was lost to a breakpoint's SIGTRAP, when nearly all that the thread did was to hit them: the sender
 /// waits for ever.
 #[test]

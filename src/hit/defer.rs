@@ -153,6 +153,9 @@ pub fn finish(thread: &ThreadState) {
 fn finish_slowly(thread: &ThreadState) {
     // Inside a handler they wait for its end: also at the end of a hit that it makes.
     let is_over = thread.depth.load(Relaxed) == 0 && !thread.run().is_on();
+    if !thread.is_ours() {
+        pending::give_back(thread);
+    }
     let aside = is_over && thread.pending.load(Relaxed) & ASIDE != 0;
     let sent = !thread.is_ours() && pending::own_pending(thread) & !thread.blocked_now() != 0;
     if aside || sent {

@@ -5,6 +5,8 @@
 //! gets its frame, lowest number first, with its `sa_mask` upon those before; so the last one's handler runs
 //! first, and sees the mask of the one below.
 
+mod announced;
+
 use std::cell::UnsafeCell;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering::*};
@@ -18,7 +20,9 @@ use crate::hit::thread::{self, PROTECTED, PROTECTED_MASK, ThreadState};
 use crate::hit::{defer, masks, process};
 use crate::insn::SlotPc;
 use crate::regs::{Memory, Regs};
-use crate::sys::{self, SysResult, sigbit};
+use crate::sys::{self, sigbit};
+
+pub use announced::{adopt, is_announced, send, take_announced};
 
 /// Delivers what is pending for the thread and not blocked by `mask`, on top of `context`, as the kernel does
 /// before a system call returns: `mask` is in force, and the thread goes on with its own, which a call that
@@ -220,19 +224,43 @@ pub fn forget(thread: &ThreadState, signal: i32) {
 /// # Safety
 /// `context` is this signal's frame.
 pub unsafe fn set_aside(thread: &ThreadState, signal: i32, info: &SignalInfo, context: *mut SignalContext) {
-    let bit = sigbit(signal);
     // SAFETY: the caller's promise.
     let waits = unsafe { wait_again(thread, signal, context) };
     let borrowed = thread.lend_if_borrowed();
     if waits || info.is_for_thread() || borrowed {
         pend(thread, signal, info);
-    } else if !forward(thread, signal, info) {
-        PROCESS_PENDING.put(signal, info);
-        // A thread that began to wait for it or to let it through just now saw nothing pending; we see it.
-        if let Some(info) = someone_takes(thread, bit).then(|| PROCESS_PENDING.take(bit)).flatten()
-            && !forward(thread, signal, &info)
-        {
-            PROCESS_PENDING.put(signal, &info);
+    } else {
+        give_to_process(thread, signal, info);
+    }
+}
+
+/// A signal of the process that this thread blocks.
+fn give_to_process(thread: &ThreadState, signal: i32, info: &SignalInfo) {
+    let bit = sigbit(signal);
+    if forward(thread, signal, info) {
+        return;
+    }
+    PROCESS_PENDING.put(signal, info);
+    // A thread that began to wait for it or to let it through just now saw nothing pending; we see it.
+    if let Some(info) = someone_takes(thread, bit).then(|| PROCESS_PENDING.take(bit)).flatten()
+        && !forward(thread, signal, &info)
+    {
+        PROCESS_PENDING.put(signal, &info);
+    }
+}
+
+/// At the end of a hit: what came meanwhile, is the process's and blocked here, is for whoever lets it through.
+pub fn give_back(thread: &ThreadState) {
+    let blocked = own_pending(thread) & thread.blocked_now();
+    if blocked == 0 || is_lent(thread) {
+        return;
+    }
+    for (at, signal) in PROTECTED.into_iter().enumerate().filter(|(_, signal)| blocked & sigbit(*signal) != 0)
+    {
+        // SAFETY: this thread's own cell.
+        let info = unsafe { (&*thread.pending_info.get())[at] };
+        if !info.is_for_thread() && thread.pending.fetch_and(!(1 << at), AcqRel) & (1 << at) != 0 {
+            give_to_process(thread, signal, &info);
         }
     }
 }
@@ -274,55 +302,8 @@ fn forward(thread: &ThreadState, signal: i32, info: &SignalInfo) -> bool {
     let bit = sigbit(signal);
     let waiting = others(thread).filter(|other| other.accepts.fetch_and(!bit, SeqCst) & bit != 0);
     let open = others(thread).filter(|other| other.blocked_now() & bit == 0);
-    waiting.chain(open).any(|other| send(other, signal, info).is_ok())
-}
-
-/// Sends one of our five to another thread. The kernel keeps one SIGTRAP for a thread at a time, and forgets this
-/// one where an int3's is under way; and one SIGFPE, where that of [`hidden`](super::hidden) is. So these are announced
-/// before, and whatever SIGTRAP comes, or division of ours, looks for that.
-///
-/// # Errors
-/// errno of rt_tgsigqueueinfo(2).
-pub fn send(other: &ThreadState, signal: i32, info: &SignalInfo) -> SysResult {
-    let announced = announcement(other, signal).filter(|cell| cell.put(info));
-    let mut sent = *info;
-    sent.disguise();
-    let (pid, tid) = (process::pid(), other.tid.load(Relaxed));
-    // SAFETY: a siginfo of the kernel's form.
-    let result = unsafe { sys::tgsigqueueinfo(pid, tid, signal, (&raw const sent).cast()) };
-    if result.is_err()
-        && let Some(announced) = announced
-    {
-        let _ = announced.take();
-    }
-    result
-}
-
-/// Where a signal that is announced is.
-fn announcement(thread: &ThreadState, signal: i32) -> Option<&PendingCell> {
-    match signal {
-        libc::SIGTRAP => Some(&thread.announced),
-        libc::SIGFPE => Some(&thread.announced_division),
-        _ => None,
-    }
-}
-
-/// Whether [`send`] announces it.
-#[must_use]
-pub const fn is_announced(signal: i32) -> bool {
-    matches!(signal, libc::SIGTRAP | libc::SIGFPE)
-}
-
-/// What another thread has announced to the calling one, which it sees by this. Whoever comes as announced, but later,
-/// has been seen then.
-#[inline]
-pub fn take_announced(signal: i32) -> Option<SignalInfo> {
-    let thread = thread::existing()?;
-    let announced = announcement(thread, signal)?;
-    if announced.is_empty() || thread.tid.load(Relaxed) != sys::gettid() {
-        return None;
-    }
-    announced.take()
+    let mut takers = waiting.chain(open);
+    takers.any(|other| send(other.tid.load(Relaxed), signal, info).is_some_and(|sent| sent.is_ok()))
 }
 
 /// Remembers a blocked signal; like the kernel's, one of each.
@@ -331,11 +312,9 @@ fn pend(thread: &ThreadState, signal: i32, info: &SignalInfo) {
     // Not among what a child that is gone had pending.
     thread.settle_borrower();
     if thread.pending.load(Acquire) & (1 << at) == 0 {
-        let mut info = *info;
-        info.show();
         // Whole before it is said to be there: another of the five may come here meanwhile, and be told of it.
         // SAFETY: this thread's own cell.
-        unsafe { (&mut *thread.pending_info.get())[at] = info };
+        unsafe { (&mut *thread.pending_info.get())[at] = *info };
         thread.pending.fetch_or(1 << at, AcqRel);
     }
 }
@@ -371,7 +350,8 @@ pub fn take(thread: &ThreadState, set: u64) -> Option<SignalInfo> {
             return if is_lent(thread) { None } else { PROCESS_PENDING.take(set) };
         };
         // SAFETY: this thread's own cell.
-        let info = unsafe { (&*thread.pending_info.get())[at] };
+        let mut info = unsafe { (&*thread.pending_info.get())[at] };
+        info.show();
         // A handler that came here meanwhile may have taken it.
         if thread.pending.fetch_and(!(1 << at), AcqRel) & (1 << at) != 0 {
             return Some(info);
@@ -387,6 +367,7 @@ pub unsafe fn end_hit(thread: &'static ThreadState, context: *mut SignalContext)
     if thread.pending.load(Relaxed) == 0 || thread.is_ours() {
         return;
     }
+    give_back(thread);
     // Only where a handler of a probe let signals through that the trap had blocked.
     let _ = defer::give_back(thread);
     // SAFETY: the caller's promise.
@@ -423,6 +404,7 @@ pub fn send_held_back() {
 /// In a fork child: nothing is pending.
 pub fn after_fork() {
     PROCESS_PENDING.0.iter().for_each(PendingCell::clear);
+    announced::after_fork();
 }
 
 /// Signals of the process that no thread takes.
@@ -442,6 +424,11 @@ const FULL: u32 = 2;
 unsafe impl Sync for PendingCell {}
 
 impl PendingCell {
+    /// An empty one.
+    const fn new() -> Self {
+        Self { state: AtomicU32::new(EMPTY), info: UnsafeCell::new(SignalInfo::new()) }
+    }
+
     /// Whether there was room.
     fn put(&self, info: &SignalInfo) -> bool {
         let is_ours = self.state.compare_exchange(EMPTY, CHANGING, SeqCst, Relaxed).is_ok();
@@ -471,10 +458,7 @@ impl PendingCell {
     }
 }
 
-static PROCESS_PENDING: ProcessPending = ProcessPending(
-    [const { PendingCell { state: AtomicU32::new(EMPTY), info: UnsafeCell::new(SignalInfo::new()) } };
-        PROTECTED.len()],
-);
+static PROCESS_PENDING: ProcessPending = ProcessPending([const { PendingCell::new() }; PROTECTED.len()]);
 
 impl ProcessPending {
     fn put(&self, signal: i32, info: &SignalInfo) {

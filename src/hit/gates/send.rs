@@ -6,8 +6,9 @@ use crate::hit::consumer::Flow;
 use crate::hit::frame::SignalInfo;
 use crate::hit::gates::skip;
 use crate::hit::memory::SafeMemory;
+use crate::hit::thread::{self, ThreadState};
 use crate::hit::trap::Hit;
-use crate::hit::{actions, pending, process, thread};
+use crate::hit::{actions, pending, process, seccomp};
 use crate::regs::Memory;
 use crate::sys;
 
@@ -25,11 +26,12 @@ pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
     let signal = signal as i32;
     let is_near = pid as i32 == process::pid()
         && !process::is_borrowed()
+        && seccomp::allows_any(libc::SYS_rt_tgsigqueueinfo)
         && (pending::is_announced(signal) || number != libc::SYS_tgkill);
-    let to = thread::all().find(|other| is_near && other.tid.load(Relaxed) == tid as i32);
-    let Some(to) = to else { return Flow::Continue };
-    let is_self = tid as i32 == sys::gettid();
-    if is_self && (number == libc::SYS_tgkill || to.blocked.load(Relaxed) & sys::sigbit(signal) == 0) {
+    let tid = tid as i32;
+    let own = thread::current().filter(|_| tid == sys::gettid());
+    let is_open = |thread: &ThreadState| thread.blocked.load(Relaxed) & sys::sigbit(signal) == 0;
+    if !is_near || own.is_some_and(|thread| number == libc::SYS_tgkill || is_open(thread)) {
         return Flow::Continue;
     }
     let mut sent = SignalInfo::new();
@@ -45,9 +47,9 @@ pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
         sent.mark_for_thread();
     }
     sent.signal = signal;
-    if is_self {
-        pending::keep(to, &sent);
+    if let Some(thread) = own {
+        pending::keep(thread, &sent);
         return skip(hit, Ok(0));
     }
-    skip(hit, pending::send(to, signal, &sent))
+    pending::send(tid, signal, &sent).map_or(Flow::Continue, |result| skip(hit, result))
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 use super::{PROTECTED_MASK, ThreadState, WAITING, current, existing};
-use crate::hit::{alone, asm, defer};
+use crate::hit::{alone, asm, defer, pending};
 use crate::sys;
 
 /// States per mapping.
@@ -63,28 +63,31 @@ pub fn claim_for_task() -> Option<&'static ThreadState> {
 fn take_any(tid: i32) -> Option<&'static ThreadState> {
     // A state that carries our number is a dead thread's: ours has none yet.
     let state = all()
-        .find(|state| state.tid.load(Relaxed) == tid)
-        .or_else(|| all().find(|state| take(state, 0, tid)))
+        .find(|state| take(state, tid, HELD))
+        .or_else(|| all().find(|state| take(state, 0, HELD)))
         .or_else(|| {
             all().find(|state| {
                 let owner = state.tid.load(Relaxed);
-                owner > 0 && !state.is_of_living(owner) && take(state, owner, tid)
+                owner > 0 && !state.is_of_living(owner) && take(state, owner, HELD)
             })
         });
     let state = match state {
         Some(state) => state,
         None => {
             grow()?;
-            all().find(|state| take(state, 0, tid))?
+            all().find(|state| take(state, 0, HELD))?
         }
     };
     state.reset();
     state.cells.prepare();
+    // Not before: by its number it is found, and what others then announce in it must stay.
+    state.tid.store(tid, SeqCst);
+    pending::adopt(tid, state);
     alone::arrive();
     Some(state)
 }
 
-/// In [`ThreadState::tid`]: somebody is at a dead thread's state.
+/// In [`ThreadState::tid`]: somebody is at a state of nobody's, or of a dead thread's.
 const HELD: i32 = -1;
 
 /// Runs `work` with the state of a thread that is dead, unless the state has a new one meanwhile. Asks
