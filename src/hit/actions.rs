@@ -143,7 +143,7 @@ fn protected_action(signal: i32, believed: &KernelSigaction) -> KernelSigaction 
         libc::SIGTRAP => (libc::SA_RESTART, 0),
         _ => (libc::SA_RESTART | libc::SA_ONSTACK, 0),
     };
-    let own = libc::SA_SIGINFO | nesting::flags() | forced;
+    let own = libc::SA_SIGINFO | nesting::flags(signal) | forced;
     KernelSigaction {
         handler: entry as usize,
         flags: own as u64 | SA_RESTORER | (believed.flags & kept as u64),
@@ -190,11 +190,14 @@ pub fn start(on_death: fn(i32)) {
         };
         // SAFETY: our handlers are fit for any thread at any instruction.
         let _ = unsafe { sys::sigaction(signal, Some(&ours)) };
+        if is_protected(signal) && found.handler != SIG_DFL {
+            bound(signal);
+        }
         if signal == libc::SIGTRAP {
             if found.handler != SIG_DFL {
                 hidden::expect();
             }
-            learn_flags(&ours);
+            learn_flags(&protected_action(signal, &found));
         }
     }
     // What was pending when the program was executed comes now, and is kept as blocked.
@@ -337,7 +340,7 @@ pub unsafe fn call_handler(handler: usize, signal: i32, info: *mut SignalInfo, c
 /// the same signal again with the same siginfo. The core then shows the program's own frame.
 unsafe fn die(signal: i32, info: *mut SignalInfo, context: *mut SignalContext) {
     // The report calls libc, where probes may be.
-    let_in();
+    let_in(PROTECTED_MASK);
     if let Some(thread) = thread::existing() {
         pending::end(thread);
     }

@@ -8,7 +8,7 @@ use crate::hit::frame::{SI_KERNEL, SignalContext, SignalInfo, VECTOR_UNDEFINED};
 use crate::hit::listeners::Listeners;
 use crate::hit::point::{ProbePoint, STEP_OFFSET};
 use crate::hit::slots::{self, InSlot};
-use crate::hit::thread::{self, CopyFault, ThreadState};
+use crate::hit::thread::{self, CopyFault, PROTECTED_MASK, ThreadState};
 use crate::hit::trap::{Hit, displace};
 use crate::hit::{actions, asm, defer, direct, hidden, pending, process, ring, ticks, trap};
 use crate::insn::slot::SlotPc;
@@ -30,9 +30,9 @@ pub unsafe extern "C-unwind" fn on_fault(signal: i32, info: *mut SignalInfo, con
         return;
     }
     if synchronous {
-        actions::let_in();
+        actions::let_in(PROTECTED_MASK);
     } else {
-        actions::bound();
+        actions::bound(signal);
     }
     // One that came as announced, when that had been seen already, has been handled.
     if !synchronous && pending::is_announced(signal) {

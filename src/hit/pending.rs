@@ -170,7 +170,7 @@ unsafe fn put_off(thread: &ThreadState, signal: i32, info: &SignalInfo, context:
 fn is_about_to_wait(thread: &ThreadState) -> bool {
     const RIP: usize = offset_of!(SignalContext, regs) + offset_of!(Regs, rip);
     let frame = thread.leads_to_wait.load(Relaxed);
-    actions::let_in();
+    actions::let_in(PROTECTED_MASK);
     let rip = SafeMemory.read_u64(frame.wrapping_add(RIP as u64)).filter(|_| frame != 0);
     let found = rip.and_then(slots::locate);
     found.is_some_and(|found| found.stepping && found.pc == SlotPc::Before)
@@ -279,7 +279,7 @@ unsafe fn wait_again(thread: &ThreadState, signal: i32, context: *mut SignalCont
     if regs.rax != libc::SYS_rt_sigtimedwait as u64 {
         return false;
     }
-    actions::let_in();
+    actions::let_in(PROTECTED_MASK);
     let waits = SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
     if waits {
         regs.rip = point.at;

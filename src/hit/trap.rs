@@ -14,6 +14,7 @@ use crate::hit::thread::{AfterCall, PROTECTED_MASK, ThreadState};
 use crate::hit::{actions, asm, defer, detour, fault, hidden, pending, point, process, slots, thread};
 use crate::insn::{SlotKind, Way};
 use crate::regs::{Memory, Reg, Regs};
+use crate::sys::sigbit;
 
 /// One hit, while it is handled.
 pub struct Hit<'a> {
@@ -101,7 +102,7 @@ pub unsafe extern "C-unwind" fn on_trap(signal: i32, info: *mut SignalInfo, cont
     // SAFETY: the kernel's frame and arguments, passed on.
     unsafe {
         if info.code == SI_KERNEL {
-            actions::let_in();
+            actions::let_in(sigbit(libc::SIGTRAP));
             if !take_breakpoint(trapped) && !has_gone(trapped) {
                 give(signal, info, context);
             }
@@ -159,7 +160,7 @@ unsafe fn take_hidden(
 ) -> bool {
     if info.code <= 0 {
         hidden::expect();
-        actions::bound();
+        actions::bound(info.signal);
     }
     // SAFETY: the caller's promise; nobody else touches the frame.
     if !hidden::is_hidden(unsafe { &*context }, evidence) {
@@ -169,7 +170,7 @@ unsafe fn take_hidden(
     if !is_seen {
         pending::keep(thread, info);
     }
-    actions::let_in();
+    actions::let_in(PROTECTED_MASK);
     // SAFETY: the caller's promise.
     unsafe {
         if !take_breakpoint(context) {

@@ -1,39 +1,36 @@
 //! How deep our handlers of the five stand upon each other.
 //!
 //! While a hit is handled the five come through (SA_NODEFER): a handler of a probe may hit another, or crash. But where
-//! somebody sends one faster than it is put aside, each comes on top of the one before, until the stack is full. So from
-//! the first that was sent on, the kernel keeps a second one of the same back while our handler runs; and whoever goes on
-//! to what may trap or fault lets it in first ([`let_in`]): what nests then are hits, which end.
+//! somebody sends one faster than it is put aside, each comes on top of the one before, until the stack is full. So where
+//! one may be sent (the program has said what is to become of it, or one came), the kernel keeps a second one of the same
+//! back while our handler runs; and whoever goes on to what may trap or fault lets it in first ([`let_in`]): what nests
+//! then are hits, which end.
 
-use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
 
 use super::refresh_protected;
-use crate::hit::process;
-use crate::hit::seccomp;
 use crate::hit::thread::{PROTECTED, PROTECTED_MASK};
-use crate::sys;
+use crate::hit::{process, seccomp};
+use crate::sys::{self, sigbit};
 
-/// Somebody has sent one.
-static IS_BOUNDED: AtomicBool = AtomicBool::new(false);
-/// The kernel has been told so.
-static IS_TOLD: AtomicBool = AtomicBool::new(false);
+/// Which of them may be sent.
+static BOUNDED: AtomicU64 = AtomicU64::new(0);
+/// Of which the kernel has been told so.
+static TOLD: AtomicU64 = AtomicU64::new(0);
 /// Some thread may not change its mask any more, and could not let them in.
 static IS_FORBIDDEN: AtomicBool = AtomicBool::new(false);
 
-/// Of the kernel's registrations.
-pub(super) fn flags() -> i32 {
-    let is_bounded = IS_BOUNDED.load(SeqCst) && !IS_FORBIDDEN.load(SeqCst);
+/// Of the kernel's registration.
+pub(super) fn flags(signal: i32) -> i32 {
+    let is_bounded = BOUNDED.load(SeqCst) & sigbit(signal) != 0 && !IS_FORBIDDEN.load(SeqCst);
     if is_bounded { 0 } else { libc::SA_NODEFER }
 }
 
-fn refresh() {
-    PROTECTED.into_iter().for_each(refresh_protected);
-}
-
-/// One of the five was sent by somebody. Signal-safe.
-pub fn bound() {
+/// `signal`, one of the five, may be sent by somebody. Signal-safe.
+pub fn bound(signal: i32) {
+    let bit = sigbit(signal);
     // A vfork child has a table of its own, in its parent's memory.
-    if IS_TOLD.load(Relaxed) || IS_FORBIDDEN.load(SeqCst) || process::is_borrowed() {
+    if TOLD.load(Relaxed) & bit != 0 || IS_FORBIDDEN.load(SeqCst) || process::is_borrowed() {
         return;
     }
     if !seccomp::allows_any(libc::SYS_rt_sigprocmask) {
@@ -41,27 +38,27 @@ pub fn bound() {
     }
     // Or the next would come between, and before that one's the one after.
     let mask = sys::set_signal_mask(!0);
-    IS_BOUNDED.store(true, SeqCst);
-    refresh();
+    BOUNDED.fetch_or(bit, SeqCst);
+    refresh_protected(signal);
     // Since meanwhile, perhaps.
     if IS_FORBIDDEN.load(SeqCst) {
-        refresh();
+        refresh_protected(signal);
     }
-    IS_TOLD.store(true, SeqCst);
+    TOLD.fetch_or(bit, SeqCst);
     sys::set_signal_mask(mask);
 }
 
-/// Lets them in, where the handler's begin has kept one out. Signal-safe.
+/// Lets all in, where the beginning of a handler of one of `signals` may have kept one out. Signal-safe.
 #[inline]
-pub fn let_in() {
-    if IS_BOUNDED.load(Relaxed) {
+pub fn let_in(signals: u64) {
+    if BOUNDED.load(Relaxed) & signals != 0 {
         sys::set_signal_mask(!PROTECTED_MASK);
     }
 }
 
 /// A thread is about to lose the right to change its mask.
 pub fn forbid() {
-    if !IS_FORBIDDEN.swap(true, SeqCst) && IS_BOUNDED.load(SeqCst) {
-        refresh();
+    if !IS_FORBIDDEN.swap(true, SeqCst) && BOUNDED.load(SeqCst) != 0 {
+        PROTECTED.into_iter().for_each(refresh_protected);
     }
 }

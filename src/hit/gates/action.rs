@@ -86,6 +86,9 @@ pub(in crate::hit) fn change_action(
     }
     if actions::is_protected(signal) {
         actions::believe(signal, wanted);
+        if wanted.handler != 0 {
+            actions::bound(signal);
+        }
         if signal == libc::SIGTRAP && wanted.handler != 0 {
             hidden::expect();
         }
