@@ -8,6 +8,7 @@ pub mod prepare;
 mod refusals;
 pub mod report;
 pub mod start;
+mod starters;
 pub mod timebase;
 mod trace_file;
 pub mod watch;

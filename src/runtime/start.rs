@@ -18,6 +18,7 @@ use crate::hit::{
 use crate::probe::{Asked, Registry, lock};
 use crate::runtime::files::{self, Naming};
 use crate::runtime::messages::{Level, say};
+use crate::runtime::starters::Starter;
 use crate::runtime::{gates, plugins, prepare, refusals, report, timebase, trace_file, watch};
 use crate::sys::{self, FixedHashMap, reserve};
 use crate::trace::file::DEFAULT_SIZE;
@@ -85,7 +86,10 @@ fn starting(work: impl FnOnce() -> Result<(), i32>) -> Result<(), i32> {
     };
     let done = match BASE.get() {
         Some(()) => lock::holding_objects(work),
-        None => lock::holding_objects_first(work),
+        None => {
+            let _starter = Starter::enter().ok_or(-libc::ENOSYS)?;
+            lock::holding_objects_first(work)
+        }
     };
     done.unwrap_or(Err(-libc::EFAULT))
 }
