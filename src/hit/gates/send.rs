@@ -24,11 +24,11 @@ pub(super) fn send(hit: &mut Hit<'_>, number: i64, args: [u64; 6]) -> Flow {
         return skip(hit, result);
     }
     let signal = signal as i32;
+    let tid = tid as i32;
     let is_near = pid as i32 == process::pid()
         && !process::is_borrowed()
         && seccomp::allows_any(libc::SYS_rt_tgsigqueueinfo)
         && (pending::is_announced(signal) || number != libc::SYS_tgkill);
-    let tid = tid as i32;
     let own = thread::current().filter(|_| tid == sys::gettid());
     let is_open = |thread: &ThreadState| thread.blocked.load(Relaxed) & sys::sigbit(signal) == 0;
     if !is_near || own.is_some_and(|thread| number == libc::SYS_tgkill || is_open(thread)) {

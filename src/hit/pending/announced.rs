@@ -18,6 +18,9 @@ use crate::sys::{self, SysResult};
 /// # Errors
 /// errno of rt_tgsigqueueinfo(2).
 pub fn send(tid: i32, signal: i32, info: &SignalInfo) -> Option<SysResult> {
+    if tid <= 0 {
+        return Some(Err(libc::EINVAL));
+    }
     let announced = if is_announced(signal) { announce(tid, info)? } else { None };
     let mut sent = *info;
     sent.disguise();
