@@ -137,6 +137,17 @@ fn a_flood_needs_no_more_of_a_stack_than_its_depth() {
     }
 }
 
+#[test]
+fn handlers_go_on_where_no_mask_can_be_changed() {
+    for (method, how) in [("auto", "error"), ("int3", "error"), ("auto", "kill"), ("int3", "kill")] {
+        let keys = format!("method = '{method}'\naction = ['count']");
+        let launch = built("maskless.c").probe("exe:work", &keys);
+        let outcome = if how == "kill" { launch.arg("kill") } else { launch }.run();
+        assert!(outcome.stdout.starts_with("seen 55\n"), "{method} {how}\n{outcome}");
+        assert_eq!(outcome.hits("exe:work"), told(&outcome)[0].1, "{method} {how}\n{outcome}");
+    }
+}
+
 /// One in forty was lost where a thread's first breakpoint was under way.
 #[test]
 fn no_sigtrap_is_lost_to_a_thread_that_just_begins() {
