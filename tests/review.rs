@@ -98,6 +98,12 @@ fn forks_beside_threads_that_register() {
     assert_well("fork_api.c");
 }
 
+/// The same before a fork was waited for at all.
+#[test]
+fn forks_beside_the_first_call_of_all() {
+    assert_well("first_fork.c");
+}
+
 /// Only circles of two were seen.
 #[test]
 fn handlers_that_unregister_each_other_in_a_circle_end() {
