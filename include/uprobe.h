@@ -156,7 +156,8 @@ struct ujprobe {
 
 /* -ENOENT no such object or symbol, -EINVAL not a place for a probe, -EILSEQ not an
  * instruction boundary, -EBUSY somebody else's int3, -ENOMEM; -EINVAL too where it is registered already;
- * -EAGAIN where it is the first call and another thread keeps SIGTRAP blocked for good. */
+ * -EAGAIN where it is the first call and another thread keeps SIGTRAP blocked for good; -ENOSYS in a child that was
+ * forked while another thread was making the first call. */
 UPROBE_WEAK int register_uprobe(struct uprobe *);
 UPROBE_WEAK int unregister_uprobe(struct uprobe *);
 /* All or nothing. */
