@@ -170,9 +170,11 @@ unsafe fn put_off(thread: &ThreadState, signal: i32, info: &SignalInfo, context:
 fn is_about_to_wait(thread: &ThreadState) -> bool {
     const RIP: usize = offset_of!(SignalContext, regs) + offset_of!(Regs, rip);
     let frame = thread.leads_to_wait.load(Relaxed);
-    actions::let_in(PROTECTED_MASK);
-    let rip = SafeMemory.read_u64(frame.wrapping_add(RIP as u64)).filter(|_| frame != 0);
-    let found = rip.and_then(slots::locate);
+    if frame == 0 {
+        return false;
+    }
+    // Of the stack it waits on: no fault, which this signal's handler would not let in.
+    let found = SafeMemory.read_u64(frame.wrapping_add(RIP as u64)).and_then(slots::locate);
     found.is_some_and(|found| found.stepping && found.pc == SlotPc::Before)
 }
 
@@ -236,17 +238,22 @@ pub unsafe fn set_aside(thread: &ThreadState, signal: i32, info: &SignalInfo, co
 
 /// A signal of the process that this thread blocks.
 fn give_to_process(thread: &ThreadState, signal: i32, info: &SignalInfo) {
+    /// A thread that is dead, as far as can be seen, lets it through all the time.
+    const TRIES: u32 = 16;
     let bit = sigbit(signal);
-    if forward(thread, signal, info) {
-        return;
-    }
-    PROCESS_PENDING.put(signal, info);
-    // A thread that began to wait for it or to let it through just now saw nothing pending; we see it.
-    if let Some(info) = someone_takes(thread, bit).then(|| PROCESS_PENDING.take(bit)).flatten()
-        && !forward(thread, signal, &info)
-    {
+    let mut info = *info;
+    for _ in 0..TRIES {
+        if forward(thread, signal, &info) {
+            return;
+        }
         PROCESS_PENDING.put(signal, &info);
+        // A thread that began to wait for it or to let it through just now saw nothing pending; we see it. While it is
+        // taken back another may find nothing, or the same one, which looks once more.
+        let taken = someone_takes(thread, bit).then(|| PROCESS_PENDING.take(bit)).flatten();
+        let Some(back) = taken else { return };
+        info = back;
     }
+    PROCESS_PENDING.put(signal, &info);
 }
 
 /// At the end of a hit: what came meanwhile, is the process's and blocked here, is for whoever lets it through.
@@ -276,11 +283,9 @@ unsafe fn wait_again(thread: &ThreadState, signal: i32, context: *mut SignalCont
     let Some(InSlot { point, stepping: true, pc: SlotPc::Before }) = slots::locate(regs.rip) else {
         return false;
     };
-    if regs.rax != libc::SYS_rt_sigtimedwait as u64 {
-        return false;
-    }
-    actions::let_in(PROTECTED_MASK);
-    let waits = SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
+    // The gate has just read the set.
+    let waits = regs.rax == libc::SYS_rt_sigtimedwait as u64
+        && SafeMemory.read_u64(regs.rdi).is_some_and(|set| set & sigbit(signal) != 0);
     if waits {
         regs.rip = point.at;
         thread.drop_step(point.slot() + STEP_OFFSET);

@@ -458,6 +458,7 @@ impl ThreadState {
     /// It returned, or a handler ran.
     pub fn end_wait(&self) {
         self.waiting.store(0, Relaxed);
+        self.leads_to_wait.store(0, Relaxed);
     }
 
     /// Leaves all nested hits at once, before the program's own code runs on top of them; gives back

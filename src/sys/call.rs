@@ -416,9 +416,17 @@ pub const SIGNAL_RETURN: [u8; 9] = [0x48, 0xC7, 0xC0, 15, 0, 0, 0, 0x0F, 0x05];
 
 /// Replaces the thread's signal mask; returns the old one.
 pub fn set_signal_mask(mask: u64) -> u64 {
+    try_set_signal_mask(mask).unwrap_or(0)
+}
+
+/// The same, where a filter may forbid it.
+///
+/// # Errors
+/// errno of rt_sigprocmask(2).
+pub fn try_set_signal_mask(mask: u64) -> Result<u64, i32> {
     let mut old = 0_u64;
     // SAFETY: both words have the kernel's size.
-    let _ = unsafe {
+    unsafe {
         syscall4(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK as usize,
@@ -426,8 +434,8 @@ pub fn set_signal_mask(mask: u64) -> u64 {
             std::ptr::from_mut(&mut old) as usize,
             SIGSET_SIZE,
         )
-    };
-    old
+    }
+    .map(|_| old)
 }
 
 /// Sends the signal with exactly this `siginfo_t` to a thread of ours.

@@ -37,7 +37,10 @@ pub fn bound(signal: i32) {
         return;
     }
     // Or the next would come between, and before that one's the one after.
-    let mask = sys::set_signal_mask(!0);
+    let Ok(mask) = sys::try_set_signal_mask(!0) else {
+        // A filter that nobody has told us of.
+        return IS_FORBIDDEN.store(true, SeqCst);
+    };
     BOUNDED.fetch_or(bit, SeqCst);
     refresh_protected(signal);
     // Since meanwhile, perhaps.

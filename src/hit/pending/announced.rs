@@ -61,7 +61,7 @@ fn announce(tid: i32, info: &SignalInfo) -> Option<Option<&'static PendingCell>>
     // It looks there when it is known; and we, whether it is, when it is there.
     match known() {
         Some(to) if stranger.cell.take().is_some() => {
-            stranger.free();
+            stranger.free(tid);
             Some(tell(to))
         }
         _ => Some(Some(&stranger.cell)),
@@ -113,9 +113,10 @@ impl Stranger {
         Some(stranger)
     }
 
-    fn free(&self) {
-        self.tid.store(0, SeqCst);
-        STRANGERS_TOLD.fetch_sub(1, SeqCst);
+    fn free(&self, tid: i32) {
+        if self.tid.compare_exchange(tid, 0, SeqCst, Relaxed).is_ok() {
+            STRANGERS_TOLD.fetch_sub(1, SeqCst);
+        }
     }
 }
 
@@ -130,8 +131,8 @@ pub fn adopt(tid: i32, state: &ThreadState) {
     for stranger in STRANGERS.iter().filter(|stranger| stranger.tid.load(SeqCst) == tid) {
         if let Some(info) = stranger.cell.take() {
             announcement(state, info.signal).map(|cell| cell.put(&info));
-            stranger.free();
         }
+        stranger.free(tid);
     }
 }
 
